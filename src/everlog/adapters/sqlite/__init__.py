@@ -1,0 +1,6 @@
+"""The log on one SQLite file (design D5), shared by several processes through a fair turnstile."""
+
+from everlog.adapters.sqlite.settings import SqliteSettings
+from everlog.adapters.sqlite.store import SqliteStore
+
+__all__ = ["SqliteSettings", "SqliteStore"]

@@ -1,0 +1,160 @@
+"""One group of appends inside one transaction that is already open: look up ids, check conditions, insert, move the head.
+
+Plain functions over a connection; nothing here opens, commits, sleeps or logs.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from everlog.adapters.sqlite.where import driven_by_tags, types_condition, types_values
+from everlog.core.clock import Clock
+from everlog.core.envelope import Append, Appended, Place
+from everlog.core.errors import AppendConditionFailed, EverlogError, IdempotencyConflict, WrongExpectedVersion
+from everlog.core.expect import Match, NoneMatching
+from everlog.store.contract import Verdict
+from everlog.store.leaf import leaf_hash
+from everlog.store.prepare import PreparedAppend
+
+INSERT_EVENT = f"INSERT INTO everlog_event VALUES ({', '.join('?' * 14)})"
+INSERT_PAYLOAD = "INSERT INTO everlog_payload VALUES (?, ?, ?, ?, ?)"
+INSERT_TAG = "INSERT OR IGNORE INTO everlog_tag VALUES (?, ?, ?)"
+SELECT_VERSION = "SELECT max(version) FROM everlog_event WHERE tenant = ? AND stream = ?"
+SELECT_KNOWN = """
+    SELECT e.id, e.position, e.tenant, e.stream, e.version, e.type, e.schema_version, e.claimed_at, e.recorded_at, p.data
+    FROM everlog_event e LEFT JOIN everlog_payload p USING (position) WHERE e.id IN ({})"""
+_LOOKUP = 500
+
+
+class Group:
+    """The requests of one transaction, in order. Rows are kept until `flush`, so that few statements write many."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+        self._connection = connection
+        self._head, last = connection.execute("SELECT position, recorded_at FROM everlog_log").fetchone()
+        self._recorded_at = max(clock(), last)
+        self._versions: dict[tuple[str, str], int] = {}
+        self._ids: set[bytes] = set()
+        self._events: list[tuple[Any, ...]] = []
+        self._payloads: list[tuple[Any, ...]] = []
+        self._tags: list[tuple[str, str, int]] = []
+
+    def add(self, prepared: PreparedAppend) -> Verdict:
+        """The verdict on one request; later ones of the group see what it stores."""
+        try:
+            known = self._known(prepared)
+            if known:
+                return _first_answer(prepared.request, known)
+            self._check(prepared.request)
+        except EverlogError as error:
+            return error
+        return self._place(prepared)
+
+    def flush(self) -> int:
+        """Write what is kept, move the head, and say how many events that were."""
+        self._write_rows()
+        if self._ids:
+            self._connection.execute(
+                "UPDATE everlog_log SET position = ?, recorded_at = ?", (self._head, self._recorded_at)
+            )
+        return len(self._ids)
+
+    def _known(self, prepared: PreparedAppend) -> dict[bytes, Any]:
+        ids = [event.new.id for event in prepared.events]
+        if not self._ids.isdisjoint(ids):
+            self._write_rows()
+        return find_known(self._connection, ids)
+
+    def _check(self, request: Append) -> None:
+        for stream, expect in request.expect.items():
+            version = self._version(request.tenant, stream)
+            if not expect.holds(version):
+                raise WrongExpectedVersion(stream, str(expect), version)
+        if request.boundary is not None:
+            self._write_rows()
+            _check_boundary(self._connection, request.tenant, request.boundary)
+
+    def _version(self, tenant: str, stream: str) -> int:
+        key = (tenant, stream)
+        if key not in self._versions:
+            self._versions[key] = self._connection.execute(SELECT_VERSION, key).fetchone()[0] or 0
+        return self._versions[key]
+
+    def _place(self, prepared: PreparedAppend) -> Appended:
+        tenant, recorded_at, places = prepared.request.tenant, self._recorded_at, []
+        position = self._head
+        for new, salt, client_salt, segments, content in prepared.events:
+            position += 1
+            version = self._version(tenant, new.stream) + 1
+            self._versions[tenant, new.stream] = version
+            self._events.append((
+                position, tenant, new.stream, version, new.id, new.type, new.schema_version, new.occurred_at,
+                recorded_at, new.actor, new.correlation_id, new.causation_id, segments,
+                leaf_hash(content, position, version, recorded_at),
+            ))  # fmt: skip
+            self._payloads.append((position, new.data, salt, new.client, client_salt))
+            self._tags.extend([(tenant, tag, position) for tag in new.tags])
+            self._ids.add(new.id)
+            places.append(Place(position, version))
+        self._head = position
+        return Appended(tuple(places), recorded_at)
+
+    def _write_rows(self) -> None:
+        if self._events:
+            self._connection.executemany(INSERT_EVENT, self._events)
+            self._connection.executemany(INSERT_PAYLOAD, self._payloads)
+            if self._tags:
+                self._connection.executemany(INSERT_TAG, self._tags)
+            self._events, self._payloads, self._tags = [], [], []
+
+
+def find_known(connection: sqlite3.Connection, ids: Sequence[bytes]) -> dict[bytes, Any]:
+    found: dict[bytes, Any] = {}
+    for start in range(0, len(ids), _LOOKUP):
+        page = ids[start : start + _LOOKUP]
+        rows = connection.execute(SELECT_KNOWN.format(", ".join("?" * len(page))), page)
+        found.update((row[0], row[1:]) for row in rows)
+    return found
+
+
+def _first_answer(request: Append, known: dict[bytes, Any]) -> Appended:
+    """The answer given when these ids were stored; raises `IdempotencyConflict` unless it is the same append."""
+    if len(known) < len(request.events):
+        raise IdempotencyConflict(
+            f"{len(known)} of the batch's {len(request.events)} event ids are known: retry exactly the batch of then, "
+            "or give the new events new ids"
+        )
+    places, recorded = [], 0
+    for event in request.events:
+        position, tenant, stream, version, type_name, schema_version, claimed_at, recorded_at, data = known[event.id]
+        if tenant != request.tenant:
+            raise IdempotencyConflict("an event id is not available: give the event a new one")
+        stored = (stream, type_name, schema_version, claimed_at, event.data if data is None else data)
+        if stored != (event.stream, event.type, event.schema_version, event.occurred_at, event.data):
+            raise IdempotencyConflict(
+                f"event id {event.id.hex()} is known with other content, at position {position}: "
+                "retry with the same content, or give the event a new id"
+            )
+        places.append(Place(position, version))
+        recorded = max(recorded, recorded_at)
+    return Appended(tuple(places), recorded, replayed=True)
+
+
+def _check_boundary(connection: sqlite3.Connection, tenant: str, boundary: NoneMatching) -> None:
+    for match in boundary.matches:
+        sql, values = _matching(tenant, match, boundary.after)
+        found = connection.execute(sql, values).fetchone()
+        if found is not None:
+            raise AppendConditionFailed(
+                f"an event at position {found[0]} matches the boundary after {boundary.after}: "
+                "read up to it and decide again"
+            )
+
+
+def _matching(tenant: str, match: Match, after: int) -> tuple[str, Sequence[object]]:
+    """A query for one position the match covers, driven by its first tag where it has one."""
+    source, wheres, values = driven_by_tags(tenant, match.tags, after)
+    if match.types:
+        wheres.append(types_condition(match.types))
+        values += types_values(match.types)
+    return f"SELECT e.position FROM {source} WHERE {' AND '.join(wheres)} LIMIT 1", values

@@ -1,0 +1,182 @@
+"""The connections to one SQLite file: one that writes, a few that read, none that outlives a fork."""
+
+import os
+import sqlite3
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from everlog.adapters.sqlite.settings import SqliteSettings
+from everlog.adapters.sqlite.turnstile import Turnstile
+from everlog.core.errors import IncompatibleStore, StoreUnavailable
+
+FORMAT = 1
+_PAGES_A_TRANSACTION, _PAGES_AN_EVENT = 8, 3
+OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
+
+# Connections inherited over a fork are neither used nor closed: closing one would let SQLite checkpoint and delete
+# the write-ahead log under its parent.
+_inherited: list[object] = []
+
+
+class Connections:
+    """Opened lazily, reopened after a fork or an I/O error. `write()` holds the turnstile."""
+
+    def __init__(self, settings: SqliteSettings) -> None:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise IncompatibleStore(f"SQLite {sqlite3.sqlite_version} is too old: everlog needs 3.37 or newer")
+        self.settings = settings
+        self._temporary = None if settings.path else tempfile.TemporaryDirectory(prefix="everlog-")
+        folder = Path(self._temporary.name) if self._temporary else None
+        self.path = settings.path if settings.path else folder / "memory.db"  # type: ignore[operator]
+        if not self.path.absolute().parent.is_dir():
+            raise IncompatibleStore(f"{self.path.absolute().parent} is not a folder: create it first")
+        self.turnstile = Turnstile(self.path, settings.lock_timeout)
+        self._writer: sqlite3.Connection | None = None
+        self._readers: deque[sqlite3.Connection] = deque()
+        self._process = os.getpid()
+        self._mutex = threading.Lock()
+        self._pages = 0
+        self.closed = False
+        with self.turnstile.held():
+            self._create_or_check()
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """The writing connection, with the turnstile held; after an I/O error it is thrown away."""
+        self._check_process()
+        with self.turnstile.held():
+            try:
+                yield self._writing()
+            except sqlite3.OperationalError:
+                self._forget_writer()
+                raise
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
+        """All rows of one short query, on a reading connection."""
+        self._check_process()
+        try:
+            connection = self._readers.pop()
+        except IndexError:
+            connection = self._open(reading=True)
+        try:
+            found = connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            connection.close()
+            raise unavailable(error) from error
+        except BaseException:
+            connection.close()
+            raise
+        self._readers.append(connection)
+        return found
+
+    def checkpoint_when_due(self, connection: sqlite3.Connection, events: int) -> None:
+        """Move the write-ahead log into the file once about `checkpoint_pages` pages were written; turnstile held.
+
+        The pages are estimated: asking SQLite costs a checkpoint, and opening its files would drop its locks.
+        """
+        self._pages += _PAGES_A_TRANSACTION + _PAGES_AN_EVENT * events
+        if self._pages >= self.settings.checkpoint_pages:
+            self._pages = 0
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def close(self) -> None:
+        """Close under the turnstile, because the last connection to close checkpoints."""
+        if self.closed:
+            return
+        self.closed = True
+        if os.getpid() == self._process:
+            with self.turnstile.held():
+                self._forget_writer()
+                while self._readers:
+                    self._readers.pop().close()
+        self.turnstile.close()
+        if self._temporary and os.getpid() == self._process:
+            self._temporary.cleanup()
+
+    def _writing(self) -> sqlite3.Connection:
+        if self._writer is None:
+            self._writer = self._open(reading=False)
+        return self._writer
+
+    def _forget_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _open(self, *, reading: bool) -> sqlite3.Connection:
+        if self.closed:
+            raise StoreUnavailable("the store is closed: open it again")
+        try:
+            connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=5.0
+            )
+            connection.execute(f"PRAGMA synchronous={self.settings.synchronous}")
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+            if reading:
+                connection.execute("PRAGMA query_only=1")
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
+        return connection
+
+    def _create_or_check(self) -> None:
+        connection = self._writing()
+        try:
+            if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+                raise IncompatibleStore(f"{self.path} cannot use a write-ahead log: put it on a local file system")
+            tables = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'everlog_log'").fetchone()[0]
+            if not tables:
+                _create(connection)
+            found = connection.execute("SELECT format FROM everlog_log").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            self._forget_writer()
+            raise not_a_store(self.path, error) from error
+        if found > FORMAT:
+            raise IncompatibleStore(
+                f"{self.path} has format {found}, this everlog reads up to {FORMAT}: upgrade everlog on this machine"
+            )
+
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            with self._mutex:
+                if self._process != os.getpid():
+                    _inherited.append((self._writer, list(self._readers)))
+                    self._writer = None
+                    self._readers = deque()
+                    self.turnstile.close()
+                    self._process = os.getpid()
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    schema = resources.files("everlog.adapters.sqlite").joinpath("schema.sql").read_text()
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {schema} INSERT INTO everlog_log VALUES (1, {FORMAT}, x'{os.urandom(16).hex()}', 1, 0, 0); COMMIT;"
+    )
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """BEGIN IMMEDIATE, then COMMIT, or ROLLBACK when the block raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        raise
+    connection.commit()
+
+
+def unavailable(error: sqlite3.Error) -> StoreUnavailable:
+    """The driver's error in our words; nothing was stored."""
+    return StoreUnavailable(f"SQLite says: {error}: nothing was stored; try again once the cause is gone")
+
+
+def not_a_store(path: Path, error: sqlite3.DatabaseError) -> IncompatibleStore | StoreUnavailable:
+    if isinstance(error, sqlite3.OperationalError):
+        return unavailable(error)
+    return IncompatibleStore(f"{path} is not a SQLite database: {error}")

@@ -1,0 +1,75 @@
+"""Joining a transaction of the caller's own: their rows and our events commit together or not at all."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from everlog.adapters.sqlite.append import Group
+from everlog.adapters.sqlite.connections import Connections, transaction
+from everlog.adapters.sqlite.translate import translated
+from everlog.core.clock import Clock
+from everlog.core.envelope import Append, Appended
+from everlog.core.errors import EverlogError, Misconfigured, StoreUnavailable, UnsafeSettings
+from everlog.store.prepare import PreparedAppend, prepare
+
+
+class JoinedTransaction:
+    """Appends wait here until `flush`, which takes the head; it is called for you as the block ends."""
+
+    def __init__(self, connection: sqlite3.Connection, log_id: bytes, clock: Clock) -> None:
+        self._connection, self._log_id, self._clock = connection, log_id, clock
+        self._waiting: list[PreparedAppend] = []
+        self.stored = 0
+
+    def append(self, request: Append) -> None:
+        self._waiting.append(prepare(request, self._log_id))
+
+    def flush(self) -> Sequence[Appended]:
+        """Store what waits, and answer it; raises what `Store.append` raises, and then the transaction must end."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return []
+        group = Group(self._connection, self._clock)
+        answers: list[Appended] = []
+        for prepared in waiting:
+            verdict = group.add(prepared)
+            if isinstance(verdict, EverlogError):
+                raise verdict
+            answers.append(verdict)
+        self.stored += group.flush()
+        return answers
+
+
+@contextmanager
+def joined(connections: Connections, log_id: bytes, clock: Clock, connection: object) -> Iterator[JoinedTransaction]:
+    """Turnstile, then BEGIN IMMEDIATE on the caller's connection; their own SQLite errors pass through untouched."""
+    if not isinstance(connection, sqlite3.Connection):
+        raise Misconfigured(f"a SQLite log joins a sqlite3.Connection, not {type(connection).__name__}")
+    _check(connections, connection)
+    with connections.turnstile.held():
+        joining = JoinedTransaction(connection, log_id, clock)
+        with transaction(connection):
+            yield joining
+            with translated():
+                joining.flush()
+        with translated():
+            connections.checkpoint_when_due(connection, joining.stored)
+
+
+def _check(connections: Connections, connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        raise StoreUnavailable(
+            "the connection is inside a transaction already, and waiting for the write lock there would deadlock: "
+            "commit it first and let everlog open the transaction"
+        )
+    file = next(row[2] for row in connection.execute("PRAGMA database_list") if row[1] == "main")
+    if not file or Path(file).resolve() != connections.path.resolve():
+        raise Misconfigured(f"the connection is open on {file or 'memory'}, not on the log {connections.path}")
+    durable = {"OFF": 0, "NORMAL": 1, "FULL": 2, "EXTRA": 3}
+    if connection.execute("PRAGMA synchronous").fetchone()[0] < durable[connections.settings.synchronous]:
+        raise UnsafeSettings(
+            f"the connection's synchronous setting is weaker than the log's: run PRAGMA synchronous="
+            f"{connections.settings.synchronous} on it before joining"
+        )
+    connection.execute("PRAGMA wal_autocheckpoint=0")

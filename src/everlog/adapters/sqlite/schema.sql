@@ -1,0 +1,141 @@
+-- Format 1. `everlog_event` never changes; payload bytes leave only through `everlog_release`.
+
+CREATE TABLE everlog_log (
+    one         INTEGER PRIMARY KEY CHECK (one = 1),
+    format      INTEGER NOT NULL,
+    log_id      BLOB NOT NULL CHECK (length(log_id) = 16),
+    incarnation INTEGER NOT NULL,
+    position    INTEGER NOT NULL,  -- the head: positions are 1 .. position without holes
+    recorded_at INTEGER NOT NULL   -- never decreases
+) STRICT;
+
+CREATE TABLE everlog_event (
+    position       INTEGER PRIMARY KEY,
+    tenant         TEXT NOT NULL,
+    stream         TEXT NOT NULL,
+    version        INTEGER NOT NULL,
+    id             BLOB NOT NULL,
+    type           TEXT NOT NULL,
+    schema_version INTEGER NOT NULL,
+    claimed_at     INTEGER,           -- occurred_at as the caller gave it; NULL: when it was recorded
+    recorded_at    INTEGER NOT NULL,
+    actor          TEXT,
+    correlation_id BLOB,
+    causation_id   BLOB,
+    segments       BLOB NOT NULL,     -- role and salted hash of each payload segment
+    leaf           BLOB NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX everlog_event_stream ON everlog_event (tenant, stream, version);
+CREATE UNIQUE INDEX everlog_event_id ON everlog_event (id);
+CREATE INDEX everlog_event_tenant ON everlog_event (tenant, position);
+CREATE INDEX everlog_event_type ON everlog_event (type, position);
+CREATE INDEX everlog_event_actor ON everlog_event (tenant, actor, position) WHERE actor IS NOT NULL;
+CREATE INDEX everlog_event_correlation ON everlog_event (correlation_id, position) WHERE correlation_id IS NOT NULL;
+
+CREATE TABLE everlog_payload (
+    position    INTEGER PRIMARY KEY,
+    data        BLOB NOT NULL,
+    salt        BLOB NOT NULL,
+    client      BLOB,               -- ip and user agent: personal, so a segment of their own
+    client_salt BLOB
+) STRICT;
+
+-- A rebuildable index, outside the leaf.
+CREATE TABLE everlog_tag (
+    tenant   TEXT NOT NULL,
+    tag      TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (tenant, tag, position)
+) STRICT, WITHOUT ROWID;
+
+-- The one door: payload bytes may go for exactly these positions.
+CREATE TABLE everlog_release (
+    position    INTEGER PRIMARY KEY,
+    act         TEXT NOT NULL CHECK (act IN ('archive', 'erasure')),
+    reason      TEXT NOT NULL,
+    released_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE everlog_snapshot (
+    tenant      TEXT NOT NULL,
+    stream      TEXT NOT NULL,
+    fingerprint BLOB NOT NULL,
+    version     INTEGER NOT NULL,
+    position    INTEGER NOT NULL,
+    occurred_at INTEGER NOT NULL,
+    state       BLOB NOT NULL,
+    checksum    BLOB NOT NULL,
+    PRIMARY KEY (tenant, stream, fingerprint, version)
+) STRICT, WITHOUT ROWID;
+
+-- INSERT OR REPLACE deletes without asking DELETE triggers, so every unique key is guarded on the way in.
+CREATE TRIGGER everlog_event_insert BEFORE INSERT ON everlog_event
+WHEN NEW.position IS NOT (SELECT coalesce(max(position), 0) + 1 FROM everlog_event)
+    OR EXISTS (SELECT 1 FROM everlog_event WHERE id = NEW.id)
+    OR EXISTS (SELECT 1 FROM everlog_event WHERE tenant = NEW.tenant AND stream = NEW.stream AND version = NEW.version)
+BEGIN
+    SELECT raise(ABORT, 'everlog: the log is append-only: positions are contiguous, ids and versions are unique');
+END;
+
+CREATE TRIGGER everlog_event_update BEFORE UPDATE ON everlog_event
+BEGIN
+    SELECT raise(ABORT, 'everlog: the log is append-only: events never change');
+END;
+
+CREATE TRIGGER everlog_event_delete BEFORE DELETE ON everlog_event
+BEGIN
+    SELECT raise(ABORT, 'everlog: the log is append-only: events are never deleted');
+END;
+
+CREATE TRIGGER everlog_payload_insert BEFORE INSERT ON everlog_payload
+WHEN EXISTS (SELECT 1 FROM everlog_payload WHERE position = NEW.position)
+    OR EXISTS (SELECT 1 FROM everlog_release WHERE position = NEW.position)
+    OR NOT EXISTS (SELECT 1 FROM everlog_event WHERE position = NEW.position)
+BEGIN
+    SELECT raise(ABORT, 'everlog: the log is append-only: payloads never change');
+END;
+
+CREATE TRIGGER everlog_payload_update BEFORE UPDATE ON everlog_payload
+BEGIN
+    SELECT raise(ABORT, 'everlog: the log is append-only: payloads never change');
+END;
+
+CREATE TRIGGER everlog_payload_delete BEFORE DELETE ON everlog_payload
+WHEN NOT EXISTS (SELECT 1 FROM everlog_release WHERE position = OLD.position)
+BEGIN
+    SELECT raise(ABORT, 'everlog: payload bytes leave only through a recorded release');
+END;
+
+CREATE TRIGGER everlog_release_insert BEFORE INSERT ON everlog_release
+WHEN EXISTS (SELECT 1 FROM everlog_release WHERE position = NEW.position)
+BEGIN
+    SELECT raise(ABORT, 'everlog: a release is recorded for ever');
+END;
+
+CREATE TRIGGER everlog_release_update BEFORE UPDATE ON everlog_release
+BEGIN
+    SELECT raise(ABORT, 'everlog: a release is recorded for ever');
+END;
+
+CREATE TRIGGER everlog_release_delete BEFORE DELETE ON everlog_release
+BEGIN
+    SELECT raise(ABORT, 'everlog: a release is recorded for ever');
+END;
+
+CREATE TRIGGER everlog_log_delete BEFORE DELETE ON everlog_log
+BEGIN
+    SELECT raise(ABORT, 'everlog: the head row is never deleted');
+END;
+
+CREATE TRIGGER everlog_log_insert BEFORE INSERT ON everlog_log
+WHEN EXISTS (SELECT 1 FROM everlog_log)
+BEGIN
+    SELECT raise(ABORT, 'everlog: there is one head row');
+END;
+
+CREATE TRIGGER everlog_log_update BEFORE UPDATE ON everlog_log
+WHEN NEW.log_id IS NOT OLD.log_id OR NEW.position < OLD.position OR NEW.recorded_at < OLD.recorded_at
+BEGIN
+    SELECT raise(ABORT, 'everlog: the head only moves forward');
+END;

@@ -1,0 +1,56 @@
+"""Snapshots in the same file: best effort to write, checked when read, safe to lose."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+from everlog.adapters.sqlite.connections import Connections
+from everlog.adapters.sqlite.translate import translated
+from everlog.core.envelope import StoredSnapshot
+
+_PAGE = 200
+
+
+class SqliteSnapshots:
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def save(self, snapshot: StoredSnapshot) -> None:
+        with translated(), self._connections.write() as connection:
+            connection.execute(
+                f"INSERT OR IGNORE INTO everlog_snapshot VALUES ({', '.join('?' * 8)})", (*snapshot, checksum(snapshot))
+            )
+
+    def latest(
+        self, tenant: str, stream: str, fingerprint: bytes, *, version: int, occurred_at: int | None = None
+    ) -> StoredSnapshot | None:
+        sql = """SELECT * FROM everlog_snapshot WHERE tenant = ? AND stream = ? AND fingerprint = ? AND version <= ?
+            AND (? IS NULL OR occurred_at <= ?) ORDER BY version DESC LIMIT 1"""
+        found = self._connections.rows(sql, (tenant, stream, fingerprint, version, occurred_at, occurred_at))
+        return _checked(found[0]) if found else None
+
+    def all(self, tenant: str | None, stream: str | None = None) -> Iterator[StoredSnapshot]:
+        key: tuple[object, ...] = ("", "", b"", 0)
+        sql = f"""SELECT * FROM everlog_snapshot WHERE (tenant, stream, fingerprint, version) > (?, ?, ?, ?)
+            AND (? IS NULL OR tenant = ?) AND (? IS NULL OR stream = ?)
+            ORDER BY tenant, stream, fingerprint, version LIMIT {_PAGE}"""
+        while page := self._connections.rows(sql, (*key, tenant, tenant, stream, stream)):
+            yield from (StoredSnapshot(*row[:7]) for row in page)
+            key = page[-1][:4]
+
+    def delete(self, tenant: str | None, stream: str | None = None, *, older_than_version: int | None = None) -> int:
+        sql = """DELETE FROM everlog_snapshot WHERE (? IS NULL OR tenant = ?) AND (? IS NULL OR stream = ?)
+            AND (? IS NULL OR version < ?)"""
+        values = (tenant, tenant, stream, stream, older_than_version, older_than_version)
+        with translated(), self._connections.write() as connection:
+            return connection.execute(sql, values).rowcount
+
+
+def checksum(snapshot: StoredSnapshot) -> bytes:
+    """SHA-256 over every field, so that a damaged row is a missing row."""
+    return hashlib.sha256(repr(tuple(snapshot)).encode()).digest()
+
+
+def _checked(row: Any) -> StoredSnapshot | None:
+    snapshot = StoredSnapshot(*row[:7])
+    return snapshot if row[7] == checksum(snapshot) else None

@@ -1,0 +1,191 @@
+"""`Store` on one SQLite file."""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+
+from everlog.adapters.sqlite.append import Group
+from everlog.adapters.sqlite.connections import Connections, transaction
+from everlog.adapters.sqlite.examine import examine
+from everlog.adapters.sqlite.join import JoinedTransaction, joined
+from everlog.adapters.sqlite.read import COLUMNS, PAYLOAD, first_where, read_log, read_stream
+from everlog.adapters.sqlite.settings import SqliteSettings
+from everlog.adapters.sqlite.snapshots import SqliteSnapshots
+from everlog.adapters.sqlite.streams import list_streams
+from everlog.adapters.sqlite.translate import translated
+from everlog.core.clock import Clock, system_clock
+from everlog.core.crash import CrashPoint, nothing
+from everlog.core.envelope import Append, Appended, Head, StoredEvent, StreamHead
+from everlog.core.errors import EverlogError, OutcomeUnknown
+from everlog.store.contract import Finding, LeafRow, Release, Verdict
+from everlog.store.group import GroupCommit
+from everlog.store.prepare import PreparedAppend, prepare
+from everlog.store.query import Filter
+
+_IDS = 500
+
+
+class _CommitFailed(sqlite3.OperationalError):
+    """COMMIT itself raised, so the outcome is open."""
+
+
+class SqliteStore:
+    """One log on one file; see `everlog.store.contract.Store` for what each call promises."""
+
+    def __init__(self, settings: SqliteSettings, *, clock: Clock = system_clock, crash: CrashPoint = nothing) -> None:
+        self._connections = Connections(settings)
+        self._clock, self._crash = clock, crash
+        self._group = GroupCommit(self._write_group)
+        self._log_id = self.head().log_id
+        self.snapshots = SqliteSnapshots(self._connections)
+
+    def append(self, request: Append) -> Appended:
+        verdict = self.append_each([request])[0]
+        if isinstance(verdict, EverlogError):
+            raise verdict
+        return verdict
+
+    def append_each(self, requests: Sequence[Append]) -> list[Verdict]:
+        verdicts: list[Verdict | None] = []
+        ready: list[PreparedAppend] = []
+        for request in requests:
+            try:
+                ready.append(prepare(request, self._log_id))
+                verdicts.append(None)
+            except EverlogError as error:
+                verdicts.append(error)
+        stored = iter(self._group.append_each(ready))
+        return [next(stored) if verdict is None else verdict for verdict in verdicts]
+
+    def read(
+        self,
+        where: Filter,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[StoredEvent]:
+        head = self.head().position
+        last = head if upto is None else min(upto, head)
+        if where.recorded_since is not None:
+            after = max(after, self._position_before(where.recorded_since, head))
+        if where.recorded_until is not None:
+            last = min(last, self._position_before(where.recorded_until + 1, head))
+        return read_log(self._connections.rows, where, after, last, backwards=backwards, limit=limit)
+
+    def read_stream(
+        self, tenant: str, stream: str, *, after: int = 0, upto: int | None = None, backwards: bool = False
+    ) -> Iterator[StoredEvent]:
+        return read_stream(self._connections.rows, tenant, stream, after, upto, backwards=backwards)
+
+    def find(self, tenant: str, ids: Iterable[bytes]) -> dict[bytes, StoredEvent]:
+        wanted = list(ids)
+        found: dict[bytes, StoredEvent] = {}
+        for start in range(0, len(wanted), _IDS):
+            page = wanted[start : start + _IDS]
+            marks = ", ".join("?" * len(page))
+            sql = f"SELECT {COLUMNS} FROM everlog_event e {PAYLOAD} WHERE e.id IN ({marks}) AND e.tenant = ?"
+            found.update((row[4], StoredEvent(*row)) for row in self._connections.rows(sql, [*page, tenant]))
+        return found
+
+    def streams(self, tenant: str | None, category: str | None = None) -> Iterator[StreamHead]:
+        return list_streams(self._connections.rows, tenant, category)
+
+    def version_at(
+        self, tenant: str, stream: str, *, position: int | None = None, recorded_at: int | None = None
+    ) -> int:
+        last = self._number("SELECT max(version) FROM everlog_event WHERE tenant = ? AND stream = ?", tenant, stream)
+        if position is not None:
+            last = first_where(1, last, self._beyond("position", tenant, stream, position)) - 1
+        if recorded_at is not None:
+            last = first_where(1, last, self._beyond("recorded_at", tenant, stream, recorded_at)) - 1
+        return last
+
+    def head(self) -> Head:
+        sql = "SELECT position, recorded_at, log_id, incarnation FROM everlog_log"
+        return Head(*self._connections.rows(sql)[0])
+
+    def release(self, release: Release) -> int:
+        rows = [(position, release.act, release.reason, self._clock()) for position in release.positions]
+        with translated(), self._connections.write() as connection, transaction(connection):
+            known = "INSERT INTO everlog_release SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM everlog_release WHERE position = ?1)"
+            connection.executemany(f"{known} AND EXISTS (SELECT 1 FROM everlog_event WHERE position = ?1)", rows)
+            before = connection.total_changes
+            connection.executemany("DELETE FROM everlog_payload WHERE position = ?", [row[:1] for row in rows])
+            return connection.total_changes - before
+
+    def leaves(self, *, after: int = 0, upto: int | None = None) -> Iterator[LeafRow]:
+        last = self.head().position if upto is None else upto
+        sql = f"""SELECT {COLUMNS}, e.claimed_at, e.segments, p.salt, p.client_salt, e.leaf FROM everlog_event e {PAYLOAD}
+            WHERE e.position > ? AND e.position <= ? ORDER BY e.position LIMIT 1000"""
+        while page := self._connections.rows(sql, (after, last)):
+            for row in page:
+                claimed_at, segments, salt, client_salt, leaf = row[14:]
+                yield LeafRow(StoredEvent(*row[:14]), claimed_at, segments, (salt, client_salt), leaf)
+            after = page[-1][0]
+
+    def join(self, connection: object) -> AbstractContextManager[JoinedTransaction]:
+        return joined(self._connections, self._log_id, self._clock, connection)
+
+    def examine(self, *, deep: bool = False) -> Iterator[Finding]:
+        return examine(self._connections, self.leaves() if deep else None, self._clock, self._log_id)
+
+    def close(self, timeout: float = 10.0) -> None:
+        self._group.close(timeout)
+        self._connections.close()
+
+    def _write_group(self, requests: Iterator[PreparedAppend]) -> list[Verdict]:
+        drawn: list[PreparedAppend] = []
+        with translated():
+            try:
+                return self._commit_group(_noting(requests, drawn))
+            except _CommitFailed:
+                return self._look_again(drawn)
+
+    def _look_again(self, drawn: list[PreparedAppend]) -> list[Verdict]:
+        """The commit frame may have reached the file without being synced, so nobody knows the outcome yet: appending
+        again under the same ids, on a new connection, settles it one way or the other."""
+        try:
+            return self._commit_group(iter(drawn))
+        except sqlite3.Error as error:
+            raise OutcomeUnknown(
+                f"SQLite cannot say whether the append is stored ({error}): retry with the same ids"
+            ) from error
+
+    def _commit_group(self, requests: Iterator[PreparedAppend]) -> list[Verdict]:
+        with self._connections.write() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                group = Group(connection, self._clock)
+                verdicts = [group.add(request) for request in requests]
+                stored = group.flush()
+                self._crash("append.before_commit")
+            except BaseException:
+                connection.rollback()
+                raise
+            try:
+                connection.commit()
+            except sqlite3.Error as error:
+                raise _CommitFailed(str(error)) from error
+            self._crash("append.after_commit")
+            self._connections.checkpoint_when_due(connection, stored)
+        return verdicts
+
+    def _position_before(self, recorded_at: int, head: int) -> int:
+        """The last position recorded before this time; positions and `recorded_at` grow together."""
+        sql = "SELECT recorded_at FROM everlog_event WHERE position = ?"
+        return first_where(1, head, lambda position: self._number(sql, position) >= recorded_at) - 1
+
+    def _beyond(self, column: str, tenant: str, stream: str, limit: int) -> Callable[[int], bool]:
+        sql = f"SELECT {column} FROM everlog_event WHERE tenant = ? AND stream = ? AND version = ?"
+        return lambda version: self._number(sql, tenant, stream, version) > limit
+
+    def _number(self, sql: str, *values: object) -> int:
+        return int(self._connections.rows(sql, values)[0][0] or 0)
+
+
+def _noting(requests: Iterator[PreparedAppend], drawn: list[PreparedAppend]) -> Iterator[PreparedAppend]:
+    for request in requests:
+        drawn.append(request)
+        yield request

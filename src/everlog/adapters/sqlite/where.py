@@ -1,0 +1,52 @@
+"""Conditions as SQL, shared by reads and by the boundary check of an append."""
+
+from collections.abc import Iterable, Sequence
+
+from everlog.store.query import Filter
+
+
+def driven_by_tags(tenant: str, tags: Sequence[str], after: int) -> tuple[str, list[str], list[object]]:
+    """FROM clause, conditions and values for the tenant's events after a position that carry all of `tags`."""
+    if not tags:
+        return "everlog_event e", ["e.tenant = ? AND e.position > ?"], [tenant, after]
+    wheres = ["t.tenant = ? AND t.tag = ? AND t.position > ?"]
+    values: list[object] = [tenant, tags[0], after]
+    for tag in tags[1:]:
+        wheres.append("EXISTS (SELECT 1 FROM everlog_tag WHERE tenant = ? AND tag = ? AND position = t.position)")
+        values += [tenant, tag]
+    return "everlog_tag t CROSS JOIN everlog_event e ON e.position = t.position", wheres, values
+
+
+def types_condition(types: Iterable[tuple[str, int | None]]) -> str:
+    alternatives = ["e.type = ?" if version is None else "e.type = ? AND e.schema_version = ?" for _, version in types]
+    return f"({' OR '.join(alternatives)})"
+
+
+def types_values(types: Iterable[tuple[str, int | None]]) -> list[object]:
+    return [value for pair in types for value in pair if value is not None]
+
+
+def residual(where: Filter) -> tuple[list[str], list[object]]:
+    """Conditions that hold for a row by itself, whichever index found it; tags and types are the driver's."""
+    pairs: list[tuple[str, object]] = [
+        ("e.tenant = ?", where.tenant),
+        ("e.stream = ?", where.stream),
+        ("e.actor = ?", where.actor),
+        ("e.correlation_id = ?", where.correlation_id),
+        ("e.causation_id = ?", where.causation_id),
+        ("coalesce(e.claimed_at, e.recorded_at) >= ?", where.occurred_since),
+        ("coalesce(e.claimed_at, e.recorded_at) <= ?", where.occurred_until),
+        ("json_extract(p.client, '$.ip') = ?", where.ip),
+        ("json_extract(p.client, '$.user_agent') = ?", where.user_agent),
+    ]
+    held = [(sql, value) for sql, value in pairs if value is not None]
+    sqls, values = [sql for sql, _ in held], [value for _, value in held]
+    if where.category is not None:
+        sqls.append("e.stream >= ? AND e.stream < ?")
+        values += category_range(where.category)
+    return sqls, values
+
+
+def category_range(category: str) -> tuple[str, str]:
+    """First stream name of a category and the first behind it: of all allowed characters only `-` is below `.`."""
+    return category, f"{category}."

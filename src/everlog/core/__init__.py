@@ -1,0 +1,1 @@
+"""The words everyone uses, as frozen values: no I/O."""

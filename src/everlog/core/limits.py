@@ -1,0 +1,9 @@
+"""What one event and one batch may hold. Named, so that an error can say which limit was met."""
+
+EVENT_BYTES = 256 * 1024
+BATCH_EVENTS = 500
+BATCH_BYTES = 1024 * 1024
+JSON_DEPTH = 64
+LARGEST_INTEGER = 2**63 - 1
+SMALLEST_INTEGER = -(2**63)
+EVENT_TAGS = 50

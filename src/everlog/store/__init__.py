@@ -1,0 +1,1 @@
+"""What append and read mean, whatever the database: moves bytes, never domain classes."""

@@ -1,0 +1,118 @@
+"""The asyncio skin over a blocking store (design D1): one appender thread for all tasks, a small pool for reads."""
+
+import asyncio
+import threading
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import ParamSpec, TypeVar
+
+from everlog.core.envelope import Append, Appended, Head, StoredEvent
+from everlog.core.errors import EverlogError, StoreUnavailable
+from everlog.store.contract import Store, Verdict
+from everlog.store.query import Filter
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PAGE = 500
+_Waiting = tuple[asyncio.Future[Appended], Append]
+
+
+class AsyncStore:
+    """The same calls, awaited. Cancelling an append withdraws it while it is queued; one already taken may be stored,
+    so retry with the same ids."""
+
+    def __init__(self, store: Store, *, readers: int = 4) -> None:
+        self.blocking = store
+        self._threads = ThreadPoolExecutor(readers, thread_name_prefix="everlog-read")
+        self._queue: deque[_Waiting] = deque()
+        self._wake = threading.Semaphore(0)
+        self._closing = False
+        self._appender = threading.Thread(target=self._append_groups, name="everlog-append", daemon=True)
+        self._appender.start()
+
+    async def append(self, request: Append) -> Appended:
+        if self._closing:
+            raise StoreUnavailable("the store is closed: open it again")
+        waiting: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        self._queue.append((waiting, request))
+        self._wake.release()
+        return await waiting
+
+    async def head(self) -> Head:
+        return await self.run(self.blocking.head)
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Any blocking call of the store, on a thread of the read pool."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: call(*args, **kwargs))
+
+    async def read(
+        self,
+        where: Filter,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> AsyncIterator[StoredEvent]:
+        events = self.blocking.read(where, after=after, upto=upto, backwards=backwards, limit=limit)
+        async for event in self.each(events):
+            yield event
+
+    async def each(self, items: Iterator[T]) -> AsyncIterator[T]:
+        """A blocking iterator's items, fetched a page at a time on a thread."""
+        while page := await self.run(lambda: list(islice(items, _PAGE))):
+            for item in page:
+                yield item
+
+    async def close(self, timeout: float = 10.0) -> None:
+        """Store what is queued, stop the threads, close the store."""
+        self._closing = True
+        self._wake.release()
+        await asyncio.to_thread(self._appender.join, timeout)
+        await asyncio.to_thread(self.blocking.close, timeout)
+        self._threads.shutdown(wait=False)
+
+    def _append_groups(self) -> None:
+        while True:
+            self._wake.acquire()
+            taken = self._take()
+            if taken:
+                _answer(taken, self._verdicts([request for _, request in taken]))
+            elif self._closing:
+                return
+
+    def _take(self) -> list[_Waiting]:
+        taken: list[_Waiting] = []
+        while self._queue:
+            waiting, request = self._queue.popleft()
+            if not waiting.cancelled():
+                taken.append((waiting, request))
+        return taken
+
+    def _verdicts(self, requests: Sequence[Append]) -> Sequence[Verdict]:
+        try:
+            return self.blocking.append_each(requests)
+        except EverlogError as error:
+            return [error] * len(requests)
+
+
+def _answer(taken: Sequence[_Waiting], verdicts: Sequence[Verdict]) -> None:
+    """One hop into each event loop, not one for each append."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Appended], Verdict]]] = defaultdict(list)
+    for (waiting, _), verdict in zip(taken, verdicts, strict=True):
+        by_loop[waiting.get_loop()].append((waiting, verdict))
+    for loop, answers in by_loop.items():
+        loop.call_soon_threadsafe(_resolve, answers)
+
+
+def _resolve(answers: Sequence[tuple[asyncio.Future[Appended], Verdict]]) -> None:
+    for waiting, verdict in answers:
+        if waiting.done():
+            continue
+        if isinstance(verdict, EverlogError):
+            waiting.set_exception(verdict)
+        else:
+            waiting.set_result(verdict)

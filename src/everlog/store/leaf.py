@@ -1,0 +1,61 @@
+"""Leaf format 1: the hash that stands for one event for ever (`docs/reference/leaf.md`, design D13).
+
+Two levels, because only the holder of the head lock knows position, version and `recorded_at`: the content hash is
+made before the lock, the leaf under it. Segments enter by the hash of their salted bytes, so proofs survive the bytes.
+"""
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from everlog.core.envelope import NewEvent
+
+FORMAT = b"everlog leaf 1"
+SALT_BYTES = 16
+
+_PLACE = struct.Struct(">QQQ")
+_ABSENT = b"\xff\xff\xff\xff"
+_length = struct.Struct(">I").pack
+_int64 = struct.Struct(">q").pack
+_sha256 = hashlib.sha256
+
+
+class Segment(NamedTuple):
+    """Stored bytes with their salt; `role` is `data` or `client` (personal segments come with privacy)."""
+
+    role: str
+    salt: bytes
+    stored: bytes
+
+
+def segment_hashes(segments: Sequence[Segment]) -> bytes:
+    """For each segment: one byte of role length, the role, and SHA-256(salt ‖ bytes)."""
+    return b"".join(
+        len(role).to_bytes(1, "big") + role.encode() + _sha256(salt + stored).digest()
+        for role, salt, stored in segments
+    )
+
+
+def content_hash(log_id: bytes, tenant: str, event: NewEvent, segments: bytes) -> bytes:
+    """SHA-256 over the length-prefixed fields that are known before the head lock; 32 bytes."""
+    fields = (
+        FORMAT,
+        log_id,
+        tenant.encode(),
+        event.stream.encode(),
+        event.id,
+        event.type.encode(),
+        _int64(event.schema_version),
+        None if event.occurred_at is None else _int64(event.occurred_at),
+        None if event.actor is None else event.actor.encode(),
+        event.correlation_id,
+        event.causation_id,
+        segments,
+    )
+    return _sha256(b"".join([_ABSENT if f is None else _length(len(f)) + f for f in fields])).digest()
+
+
+def leaf_hash(content: bytes, position: int, version: int, recorded_at: int) -> bytes:
+    """SHA-256(0x00 ‖ content hash ‖ position ‖ version ‖ recorded_at in µs), integers as 8 bytes big-endian."""
+    return _sha256(b"\x00" + content + _PLACE.pack(position, version, recorded_at)).digest()
