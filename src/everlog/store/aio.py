@@ -8,10 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import ParamSpec, TypeVar
 
-from everlog.core.envelope import Append, Appended, Head, StoredEvent
+from everlog.core.envelope import Append, Appended, Head
 from everlog.core.errors import EverlogError, StoreUnavailable
 from everlog.store.contract import Store, Verdict
-from everlog.store.query import Filter
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,21 +47,9 @@ class AsyncStore:
         """Any blocking call of the store, on a thread of the read pool."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: call(*args, **kwargs))
 
-    async def read(
-        self,
-        where: Filter,
-        *,
-        after: int = 0,
-        upto: int | None = None,
-        backwards: bool = False,
-        limit: int | None = None,
-    ) -> AsyncIterator[StoredEvent]:
-        events = self.blocking.read(where, after=after, upto=upto, backwards=backwards, limit=limit)
-        async for event in self.each(events):
-            yield event
-
-    async def each(self, items: Iterator[T]) -> AsyncIterator[T]:
-        """A blocking iterator's items, fetched a page at a time on a thread."""
+    async def each(self, read: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+        """The items of a blocking read, begun and fetched a page at a time on a thread."""
+        items = await self.run(read)
         while page := await self.run(lambda: list(islice(items, _PAGE))):
             for item in page:
                 yield item

@@ -1,4 +1,4 @@
-"""One group of appends inside one transaction that is already open: look up ids, check conditions, insert, move the head.
+"""One group of appends in a transaction that is already open: look up ids, check conditions, insert, move the head.
 
 Plain functions over a connection; nothing here opens, commits, sleeps or logs.
 """
@@ -21,7 +21,8 @@ INSERT_PAYLOAD = "INSERT INTO everlog_payload VALUES (?, ?, ?, ?, ?)"
 INSERT_TAG = "INSERT OR IGNORE INTO everlog_tag VALUES (?, ?, ?)"
 SELECT_VERSION = "SELECT max(version) FROM everlog_event WHERE tenant = ? AND stream = ?"
 SELECT_KNOWN = """
-    SELECT e.id, e.position, e.tenant, e.stream, e.version, e.type, e.schema_version, e.claimed_at, e.recorded_at, p.data
+    SELECT e.id, e.position, e.tenant, e.stream, e.version, e.type, e.schema_version, e.claimed_at, e.recorded_at,
+        p.data
     FROM everlog_event e LEFT JOIN everlog_payload p USING (position) WHERE e.id IN ({})"""
 _LOOKUP = 500
 

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,9 +15,11 @@ from typing import Any
 from everlog.adapters.sqlite.settings import SqliteSettings
 from everlog.adapters.sqlite.turnstile import Turnstile
 from everlog.core.errors import IncompatibleStore, StoreUnavailable
+from everlog.telemetry import Counters
 
 FORMAT = 1
 _PAGES_A_TRANSACTION, _PAGES_AN_EVENT = 8, 3
+LONG_SECONDS = 0.010
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
 # Connections inherited over a fork are neither used nor closed: closing one would let SQLite checkpoint and delete
@@ -27,10 +30,10 @@ _inherited: list[object] = []
 class Connections:
     """Opened lazily, reopened after a fork or an I/O error. `write()` holds the turnstile."""
 
-    def __init__(self, settings: SqliteSettings) -> None:
+    def __init__(self, settings: SqliteSettings, counters: Counters) -> None:
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise IncompatibleStore(f"SQLite {sqlite3.sqlite_version} is too old: everlog needs 3.37 or newer")
-        self.settings = settings
+        self.settings, self._counters = settings, counters
         self._temporary = None if settings.path else tempfile.TemporaryDirectory(prefix="everlog-")
         folder = Path(self._temporary.name) if self._temporary else None
         self.path = settings.path if settings.path else folder / "memory.db"  # type: ignore[operator]
@@ -50,12 +53,23 @@ class Connections:
     def write(self) -> Iterator[sqlite3.Connection]:
         """The writing connection, with the turnstile held; after an I/O error it is thrown away."""
         self._check_process()
-        with self.turnstile.held():
+        with self.head_held():
             try:
                 yield self._writing()
             except sqlite3.OperationalError:
                 self._forget_writer()
                 raise
+
+    @contextmanager
+    def head_held(self) -> Iterator[None]:
+        """The turnstile, and a count of those who hold it so long that others notice."""
+        with self.turnstile.held():
+            began = time.monotonic()
+            try:
+                yield
+            finally:
+                if time.monotonic() - began > LONG_SECONDS:
+                    self._counters.count("long_transactions")
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         """All rows of one short query, on a reading connection."""
@@ -154,9 +168,8 @@ class Connections:
 
 def _create(connection: sqlite3.Connection) -> None:
     schema = resources.files("everlog.adapters.sqlite").joinpath("schema.sql").read_text()
-    connection.executescript(
-        f"BEGIN IMMEDIATE; {schema} INSERT INTO everlog_log VALUES (1, {FORMAT}, x'{os.urandom(16).hex()}', 1, 0, 0); COMMIT;"
-    )
+    head = f"INSERT INTO everlog_log VALUES (1, {FORMAT}, x'{os.urandom(16).hex()}', 1, 0, 0);"
+    connection.executescript(f"BEGIN IMMEDIATE; {schema} {head} COMMIT;")
 
 
 @contextmanager

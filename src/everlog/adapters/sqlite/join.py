@@ -47,7 +47,7 @@ def joined(connections: Connections, log_id: bytes, clock: Clock, connection: ob
     if not isinstance(connection, sqlite3.Connection):
         raise Misconfigured(f"a SQLite log joins a sqlite3.Connection, not {type(connection).__name__}")
     _check(connections, connection)
-    with connections.turnstile.held():
+    with connections.head_held():
         joining = JoinedTransaction(connection, log_id, clock)
         with transaction(connection):
             yield joining

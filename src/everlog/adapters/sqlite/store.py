@@ -21,8 +21,13 @@ from everlog.store.contract import Finding, LeafRow, Release, Verdict
 from everlog.store.group import GroupCommit
 from everlog.store.prepare import PreparedAppend, prepare
 from everlog.store.query import Filter
+from everlog.telemetry import Counters
 
 _IDS = 500
+RECORD_RELEASE = """
+    INSERT INTO everlog_release SELECT ?1, ?2, ?3, ?4
+    WHERE EXISTS (SELECT 1 FROM everlog_event WHERE position = ?1)
+        AND NOT EXISTS (SELECT 1 FROM everlog_release WHERE position = ?1)"""
 
 
 class _CommitFailed(sqlite3.OperationalError):
@@ -32,8 +37,15 @@ class _CommitFailed(sqlite3.OperationalError):
 class SqliteStore:
     """One log on one file; see `everlog.store.contract.Store` for what each call promises."""
 
-    def __init__(self, settings: SqliteSettings, *, clock: Clock = system_clock, crash: CrashPoint = nothing) -> None:
-        self._connections = Connections(settings)
+    def __init__(
+        self,
+        settings: SqliteSettings,
+        *,
+        clock: Clock = system_clock,
+        crash: CrashPoint = nothing,
+        counters: Counters | None = None,
+    ) -> None:
+        self._connections = Connections(settings, counters or Counters())
         self._clock, self._crash = clock, crash
         self._group = GroupCommit(self._write_group)
         self._log_id = self.head().log_id
@@ -109,16 +121,15 @@ class SqliteStore:
     def release(self, release: Release) -> int:
         rows = [(position, release.act, release.reason, self._clock()) for position in release.positions]
         with translated(), self._connections.write() as connection, transaction(connection):
-            known = "INSERT INTO everlog_release SELECT ?1, ?2, ?3, ?4 WHERE NOT EXISTS (SELECT 1 FROM everlog_release WHERE position = ?1)"
-            connection.executemany(f"{known} AND EXISTS (SELECT 1 FROM everlog_event WHERE position = ?1)", rows)
+            connection.executemany(RECORD_RELEASE, rows)
             before = connection.total_changes
             connection.executemany("DELETE FROM everlog_payload WHERE position = ?", [row[:1] for row in rows])
             return connection.total_changes - before
 
     def leaves(self, *, after: int = 0, upto: int | None = None) -> Iterator[LeafRow]:
         last = self.head().position if upto is None else upto
-        sql = f"""SELECT {COLUMNS}, e.claimed_at, e.segments, p.salt, p.client_salt, e.leaf FROM everlog_event e {PAYLOAD}
-            WHERE e.position > ? AND e.position <= ? ORDER BY e.position LIMIT 1000"""
+        sql = f"""SELECT {COLUMNS}, e.claimed_at, e.segments, p.salt, p.client_salt, e.leaf
+            FROM everlog_event e {PAYLOAD} WHERE e.position > ? AND e.position <= ? ORDER BY e.position LIMIT 1000"""
         while page := self._connections.rows(sql, (after, last)):
             for row in page:
                 claimed_at, segments, salt, client_salt, leaf = row[14:]

@@ -34,7 +34,8 @@ def _streams_of(rows: Rows, tenant: str, first: str, behind: str) -> Iterator[St
             LIMIT {_PAGE}
         )
         SELECT ?1, stream, version, position FROM s CROSS JOIN everlog_event e USING (stream)
-        WHERE e.tenant = ?1 AND e.version = (SELECT max(version) FROM everlog_event WHERE tenant = ?1 AND stream = s.stream)
+        WHERE e.tenant = ?1
+            AND e.version = (SELECT max(version) FROM everlog_event WHERE tenant = ?1 AND stream = s.stream)
         ORDER BY stream"""
     while page := rows(sql, (tenant, first, behind)):
         yield from map(StreamHead._make, page)

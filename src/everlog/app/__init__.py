@@ -1,0 +1,1 @@
+"""Settings, wiring, worker runtime: the only floor that knows which technologies exist."""

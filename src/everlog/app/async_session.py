@@ -1,0 +1,108 @@
+"""The async session: the same calls as `Session`, awaited. Names, defaults and errors are those of the blocking one."""
+
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any, TypeVar, Unpack
+from uuid import UUID
+
+from everlog.app.scope import Acting, Page, Scope, Where, Write
+from everlog.app.session import Session, criteria
+from everlog.command.execute import ATTEMPTS, Result, perform
+from everlog.core.at import At
+from everlog.core.envelope import Append, Appended, StreamHead
+from everlog.core.errors import IdempotencyConflict, WrongExpectedVersion
+from everlog.core.expect import Anything, Expect
+from everlog.domain.criteria import Criteria
+from everlog.domain.decider import Decider
+from everlog.domain.recorded import Recorded
+from everlog.history.audit import AuditEntry
+from everlog.history.travel import Difference
+from everlog.store.aio import AsyncStore
+
+C = TypeVar("C")
+S = TypeVar("S")
+E = TypeVar("E")
+
+
+class AsyncSession:
+    """One tenant's view of the log for asyncio."""
+
+    def __init__(self, store: AsyncStore, scope: Scope) -> None:
+        self._store, self._scope = store, scope
+        self._blocking = Session(store.blocking, scope)
+
+    @property
+    def tenant(self) -> str:
+        return self._scope.bound()
+
+    def acting(self, **acting: Unpack[Acting]) -> "AsyncSession":
+        return AsyncSession(self._store, self._scope.acting(acting))
+
+    async def append(
+        self,
+        stream: str,
+        *events: object,
+        expect: Expect = Anything(),
+        occurred_at: datetime | None = None,
+        unless: Criteria | Sequence[Criteria] = (),
+        after: int = 0,
+        ids: Sequence[UUID] | None = None,
+        request_id: str | None = None,
+    ) -> Appended:
+        write = Write(stream, *events, expect=expect, occurred_at=occurred_at)
+        return await self.append_batch(write, unless=unless, after=after, ids=ids, request_id=request_id)
+
+    async def append_batch(
+        self,
+        *writes: Write,
+        unless: Criteria | Sequence[Criteria] = (),
+        after: int = 0,
+        ids: Sequence[UUID] | None = None,
+        request_id: str | None = None,
+    ) -> Appended:
+        return await self._store.append(self._scope.append(writes, criteria(unless), after, ids, request_id))
+
+    async def execute(
+        self, decider: Decider[C, S, E], id: str, command: C, *, request_id: str | None = None, attempts: int = ATTEMPTS
+    ) -> Result[S, E]:
+        """As `Session.execute`; `decide` and `evolve` run on the event loop, which pure functions do not hold up."""
+        execution = self._scope.execution(decider, id, command, request_id, attempts)
+        steps = execution.steps()
+        answer: Any = None
+        error: Exception | None = None
+        while True:
+            try:
+                step = steps.throw(error) if error is not None else steps.send(answer)
+            except StopIteration as end:
+                result: Result[S, E] = end.value
+                return result
+            answer, error = None, None
+            try:
+                if isinstance(step, Append):
+                    answer = await self._store.append(step)
+                else:
+                    answer = await self._store.run(perform, step, execution, self._store.blocking)
+            except (WrongExpectedVersion, IdempotencyConflict) as raised:
+                error = raised
+
+    async def state(self, decider: Decider[Any, S, Any], id: str, *, at: At | int | None = None) -> S:
+        return await self._store.run(self._blocking.state, decider, id, at=at)
+
+    async def difference(
+        self, decider: Decider[Any, S, Any], id: str, before: At | int, after: At | int | None = None
+    ) -> Difference[S]:
+        return await self._store.run(self._blocking.difference, decider, id, before, after)
+
+    def stream(
+        self, name: str, *, after: int = 0, upto: int | None = None, backwards: bool = False
+    ) -> AsyncIterator[Recorded[Any]]:
+        return self._store.each(lambda: self._blocking.stream(name, after=after, upto=upto, backwards=backwards))
+
+    def events(self, *types: type[E], page: Page = Page(), **where: Unpack[Where]) -> AsyncIterator[Recorded[E]]:
+        return self._store.each(lambda: self._blocking.events(*types, page=page, **where))
+
+    def streams(self, category: str | None = None) -> AsyncIterator[StreamHead]:
+        return self._store.each(lambda: self._blocking.streams(category))
+
+    def audit(self, *, page: Page = Page(), **where: Unpack[Where]) -> AsyncIterator[AuditEntry]:
+        return self._store.each(lambda: self._blocking.audit(page=page, **where))

@@ -1,0 +1,179 @@
+"""What a session of one tenant asks of the floors below, as values: shared by the blocking and the async session."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypedDict, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from everlog.command.execute import ATTEMPTS, Context, Execution, new_event
+from everlog.command.load import Loader
+from everlog.core.clock import micros
+from everlog.core.envelope import Append
+from everlog.core.errors import InvalidInput, Misconfigured
+from everlog.core.expect import Anything, Expect, NoneMatching
+from everlog.core.ids import derived_id, new_id
+from everlog.core.names import printable
+from everlog.domain.criteria import Criteria
+from everlog.domain.decider import Decider
+from everlog.domain.types import EventTypes
+from everlog.store.query import Filter
+from everlog.telemetry import Counters
+
+C = TypeVar("C")
+S = TypeVar("S")
+E = TypeVar("E")
+
+
+class Acting(TypedDict, total=False):
+    """Who acts and why: recorded with every event of the session."""
+
+    actor: str | None
+    ip: str | None
+    user_agent: str | None
+    correlation_id: UUID | None
+    causation_id: UUID | None
+
+
+class Where(TypedDict, total=False):
+    """Which events: all conditions given must hold. Times are aware, both ends included; `tags` must all be carried."""
+
+    stream: str | None
+    category: str | None
+    named: Sequence[str]
+    """Stored type names, whatever their version, declared or not."""
+    tags: Sequence[str]
+    actor: str | None
+    correlation_id: UUID | None
+    causation_id: UUID | None
+    ip: str | None
+    user_agent: str | None
+    occurred_since: datetime | None
+    occurred_until: datetime | None
+    recorded_since: datetime | None
+    recorded_until: datetime | None
+
+
+class Page(TypedDict, total=False):
+    """Which stretch of the log: `after` < position <= `upto`, in order or against it, at most `limit` events."""
+
+    after: int
+    upto: int | None
+    backwards: bool
+    limit: int | None
+
+
+class Write:
+    """Events for one stream, as part of a batch: `Write("order-1", Placed(…), expect=NoStream())`."""
+
+    def __init__(self, stream: str, *events: object, expect: Expect = Anything(), occurred_at: datetime | None = None):
+        self.stream, self.events, self.expect, self.occurred_at = stream, events, expect, occurred_at
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """One tenant (`None`: all, for the admin), one context, and the platform's types."""
+
+    types: EventTypes
+    loaders: Mapping[str, Loader[Any]]
+    counters: Counters
+    tenant: str | None
+    context: Context = Context()
+
+    def acting(self, acting: Acting) -> "Scope":
+        return replace(self, context=_context(self.context, acting))
+
+    def bound(self) -> str:
+        if self.tenant is None:
+            raise Misconfigured("this needs a tenant: use log.tenant(name)")
+        return self.tenant
+
+    def filter(self, types: Sequence[type], where: Where) -> Filter:
+        stored: tuple[tuple[str, int | None], ...] = tuple(self.types.stored_as(types))
+        return Filter(
+            tenant=self.tenant,
+            stream=where.get("stream"),
+            category=where.get("category"),
+            types=stored + tuple((name, None) for name in where.get("named", ())),
+            tags=tuple(where.get("tags", ())),
+            actor=where.get("actor"),
+            correlation_id=_bytes(where.get("correlation_id")),
+            causation_id=_bytes(where.get("causation_id")),
+            ip=where.get("ip"),
+            user_agent=where.get("user_agent"),
+            occurred_since=_micros(where.get("occurred_since")),
+            occurred_until=_micros(where.get("occurred_until")),
+            recorded_since=_micros(where.get("recorded_since")),
+            recorded_until=_micros(where.get("recorded_until")),
+        )
+
+    def append(
+        self,
+        writes: Sequence[Write],
+        unless: Sequence[Criteria],
+        after: int,
+        ids: Sequence[UUID] | None,
+        request_id: str | None,
+    ) -> Append:
+        tenant = self.bound()
+        events = [(write, event) for write in writes for event in write.events]
+        made = _ids(tenant, len(events), ids, request_id)
+        boundary = NoneMatching(tuple(one.match(self.types) for one in unless), after) if unless else None
+        expect = {write.stream: write.expect for write in writes}
+        if len(expect) != len(writes):
+            raise InvalidInput("a batch names a stream twice: put all events of a stream into one Write")
+        new = [
+            new_event(self.types, write.stream, event, id, self.context, _micros(write.occurred_at))
+            for (write, event), id in zip(events, made, strict=True)
+        ]
+        return Append(tenant, tuple(new), expect, boundary)
+
+    def execution(
+        self, decider: Decider[C, S, E], id: str, command: C, request_id: str | None, attempts: int = ATTEMPTS
+    ) -> Execution[S, E]:
+        return Execution(
+            self.loader(decider), self.types, self.counters, self.bound(), decider.stream(id), command,
+            self.context, request_id, attempts,
+        )  # fmt: skip
+
+    def loader(self, decider: Decider[Any, S, Any]) -> Loader[S]:
+        loader = self.loaders.get(decider.name)
+        if loader is None or loader.decider is not decider:
+            raise Misconfigured(f"decider {decider.name!r} is not part of this platform: give it to Platform(…)")
+        return loader
+
+
+def _context(base: Context, acting: Acting) -> Context:
+    client = base.client
+    if "ip" in acting or "user_agent" in acting:
+        known = {name: acting.get(name) for name in ("ip", "user_agent") if acting.get(name) is not None}
+        client = msgspec.json.encode(known) if known else None
+    actor = acting.get("actor", base.actor)
+    return Context(
+        actor=None if actor is None else printable("actor", actor),
+        client=client,
+        correlation_id=_bytes(acting["correlation_id"]) if "correlation_id" in acting else base.correlation_id,
+        causation_id=_bytes(acting["causation_id"]) if "causation_id" in acting else base.causation_id,
+    )
+
+
+def _ids(tenant: str, count: int, ids: Sequence[UUID] | None, request_id: str | None) -> list[bytes]:
+    if ids is not None and request_id is not None:
+        raise InvalidInput("give ids or a request_id, not both")
+    if ids is not None:
+        if len(ids) != count:
+            raise InvalidInput(f"{count} events need {count} ids, not {len(ids)}")
+        return [id.bytes for id in ids]
+    if request_id is not None:
+        return [derived_id(tenant, "request", request_id, number) for number in range(count)]
+    return [new_id() for _ in range(count)]
+
+
+def _bytes(value: UUID | None) -> bytes | None:
+    return None if value is None else value.bytes
+
+
+def _micros(value: datetime | None) -> int | None:
+    return None if value is None else micros(value)

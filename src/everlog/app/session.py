@@ -1,0 +1,154 @@
+"""Sessions: everything one tenant's code does with the log; and the admin object, which alone crosses tenants."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, TypeVar, Unpack
+from uuid import UUID
+
+from everlog.app.scope import Acting, Page, Scope, Where, Write
+from everlog.command.execute import ATTEMPTS, Result, run
+from everlog.core.at import At, as_point
+from everlog.core.envelope import Appended, StreamHead
+from everlog.core.errors import InvalidInput
+from everlog.core.expect import Anything, Expect
+from everlog.domain.criteria import Criteria
+from everlog.domain.decider import Decider
+from everlog.domain.recorded import Recorded
+from everlog.history.audit import AuditEntry, entry
+from everlog.history.travel import Difference, difference, state_at
+from everlog.store.contract import Joined, Store
+
+C = TypeVar("C")
+S = TypeVar("S")
+E = TypeVar("E")
+
+
+class JoinedSession:
+    """Appends inside the caller's transaction; see `Session.join`."""
+
+    def __init__(self, scope: Scope, joined: Joined) -> None:
+        self._scope, self._joined = scope, joined
+
+    def append(self, stream: str, *events: object, expect: Expect = Anything(), request_id: str | None = None) -> None:
+        """Buffer events; they are stored, and their conditions checked, by `flush`."""
+        self._joined.append(self._scope.append([Write(stream, *events, expect=expect)], (), 0, None, request_id))
+
+    def flush(self) -> Sequence[Appended]:
+        """Take the head now: call it last, the transaction holds up every other writer from here to its COMMIT."""
+        return self._joined.flush()
+
+
+class Session:
+    """One tenant's view of the log; blocking, thread-safe, cheap to make for each request."""
+
+    def __init__(self, store: Store, scope: Scope) -> None:
+        self._store, self._scope = store, scope
+
+    @property
+    def tenant(self) -> str:
+        return self._scope.bound()
+
+    def acting(self, **acting: Unpack[Acting]) -> "Session":
+        """The same session on behalf of someone: what is named here replaces what was set before."""
+        return Session(self._store, self._scope.acting(acting))
+
+    def append(
+        self,
+        stream: str,
+        *events: object,
+        expect: Expect = Anything(),
+        occurred_at: datetime | None = None,
+        unless: Criteria | Sequence[Criteria] = (),
+        after: int = 0,
+        ids: Sequence[UUID] | None = None,
+        request_id: str | None = None,
+    ) -> Appended:
+        """Append events to one stream; see `append_batch` for the conditions."""
+        write = Write(stream, *events, expect=expect, occurred_at=occurred_at)
+        return self.append_batch(write, unless=unless, after=after, ids=ids, request_id=request_id)
+
+    def append_batch(
+        self,
+        *writes: Write,
+        unless: Criteria | Sequence[Criteria] = (),
+        after: int = 0,
+        ids: Sequence[UUID] | None = None,
+        request_id: str | None = None,
+    ) -> Appended:
+        """Append to several streams at once, all or nothing, under each stream's `expect` and the dynamic boundary:
+        no event matching `unless` lies behind position `after`.
+
+        Retrying with the same `ids` or `request_id` gives the first answer again. Raises `WrongExpectedVersion`,
+        `AppendConditionFailed`, `IdempotencyConflict`, `InvalidInput`, `StoreUnavailable` or `OutcomeUnknown`.
+        """
+        return self._store.append(self._scope.append(writes, criteria(unless), after, ids, request_id))
+
+    def execute(
+        self, decider: Decider[C, S, E], id: str, command: C, *, request_id: str | None = None, attempts: int = ATTEMPTS
+    ) -> Result[S, E]:
+        """Load, decide, append; decided again, up to `attempts` times, when another writer came first.
+
+        With a `request_id` the same request is executed once, and its first answer given ever after. Raises what
+        `decide` raises (`Rejected`), and what `append_batch` raises.
+        """
+        return run(self._scope.execution(decider, id, command, request_id, attempts), self._store)
+
+    def state(self, decider: Decider[Any, S, Any], id: str, *, at: At | int | None = None) -> S:
+        """The state now, or at a position (`int`), `AtVersion`, `RecordedAt` or `OccurredAt`."""
+        return state_at(self._scope.loader(decider), self._store, self.tenant, decider.stream(id), as_point(at)).state
+
+    def difference(
+        self, decider: Decider[Any, S, Any], id: str, before: At | int, after: At | int | None = None
+    ) -> Difference[S]:
+        """What changed between two points (`after=None`: now), field by field, with the events that made it."""
+        point = as_point(before)
+        if point is None:
+            raise InvalidInput("a difference needs the point it starts from")
+        loader, stream = self._scope.loader(decider), decider.stream(id)
+        return difference(loader, self._scope.types, self._store, self.tenant, stream, point, as_point(after))
+
+    def stream(
+        self, name: str, *, after: int = 0, upto: int | None = None, backwards: bool = False
+    ) -> Iterator[Recorded[Any]]:
+        """One stream's events with `after` < version <= `upto`, streamed."""
+        events = self._store.read_stream(self.tenant, name, after=after, upto=upto, backwards=backwards)
+        return self._scope.types.each(events)
+
+    def events(self, *types: type[E], page: Page = Page(), **where: Unpack[Where]) -> Iterator[Recorded[E]]:
+        """Events of these classes (all, when none is named) in log order, streamed and filtered in the database."""
+        return self._scope.types.each(self._store.read(self._scope.filter(types, where), **page), types)
+
+    def streams(self, category: str | None = None) -> Iterator[StreamHead]:
+        """The tenant's streams by name, each with its version."""
+        return self._store.streams(self.tenant, category)
+
+    def audit(self, *, page: Page = Page(), **where: Unpack[Where]) -> Iterator[AuditEntry]:
+        """The audit trail: who did what, when, from where; streamed. Write it with `json_lines` or `csv_lines`."""
+        return map(entry, self._store.read(self._scope.filter((), where), **page))
+
+    @contextmanager
+    def join(self, connection: object) -> Iterator[JoinedSession]:
+        """A transaction on your own connection: your rows and these events commit together or not at all."""
+        with self._store.join(connection) as joined:
+            yield JoinedSession(self._scope, joined)
+
+
+class Admin:
+    """Reads across all tenants; made by `log.admin()`, so that crossing a border is always written down in the code."""
+
+    def __init__(self, store: Store, scope: Scope) -> None:
+        self.store, self._scope = store, scope
+
+    def events(self, *types: type[E], page: Page = Page(), **where: Unpack[Where]) -> Iterator[Recorded[E]]:
+        return self._scope.types.each(self.store.read(self._scope.filter(types, where), **page), types)
+
+    def streams(self, category: str | None = None) -> Iterator[StreamHead]:
+        return self.store.streams(None, category)
+
+    def audit(self, *, page: Page = Page(), **where: Unpack[Where]) -> Iterator[AuditEntry]:
+        return map(entry, self.store.read(self._scope.filter((), where), **page))
+
+
+def criteria(unless: Criteria | Sequence[Criteria]) -> Sequence[Criteria]:
+    return [unless] if isinstance(unless, Criteria) else unless

@@ -1,0 +1,1 @@
+"""Business code's own words: events, upcasters, deciders, and the codec between them and stored bytes. No I/O."""

@@ -1,0 +1,1 @@
+"""Looking back: time travel and the audit trail."""
