@@ -11,6 +11,8 @@ Clock = Callable[[], int]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 
 
 def system_clock() -> int:
@@ -22,7 +24,10 @@ def micros(moment: datetime) -> int:
     """Microseconds of an aware datetime; raises `InvalidInput` for a naive one, whose meaning nobody can know."""
     if moment.tzinfo is None:
         raise InvalidInput(f"{moment.isoformat()} has no time zone: give one, for example tzinfo=UTC")
-    return (moment - _EPOCH) // _MICROSECOND
+    at = (moment - _EPOCH) // _MICROSECOND
+    if not _FIRST <= at <= _LAST:  # in UTC it lies in the year 0 or 10000, and no reader could show it again
+        raise InvalidInput(f"{moment.isoformat()} is outside the years 1 to 9999 of UTC")
+    return at
 
 
 def moment(at: int) -> datetime:
@@ -32,7 +37,7 @@ def moment(at: int) -> datetime:
 
 def rfc3339(at: int) -> str:
     """`2026-11-24T18:09:50.000001Z`, always six decimals so that text order is time order."""
-    return moment(at).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment(at).isoformat(timespec="microseconds")[:-6] + "Z"  # strftime would write the year 987 in three digits
 
 
 def parse_time(text: str) -> int:

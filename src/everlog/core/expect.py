@@ -55,6 +55,7 @@ class Anything:
         return "anything"
 
 
+ANYTHING = Anything()
 Expect = NoStream | Exactly | StreamExists | Anything
 
 

@@ -7,3 +7,5 @@ JSON_DEPTH = 64
 LARGEST_INTEGER = 2**63 - 1
 SMALLEST_INTEGER = -(2**63)
 EVENT_TAGS = 50
+BOUNDARY_TERMS = 500
+"""Types and tags over all matches of one boundary: it is checked while everybody waits for the head."""

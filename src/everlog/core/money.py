@@ -1,5 +1,6 @@
 """Money as whole minor units of a currency, because binary fractions cannot hold a cent."""
 
+import re
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -11,6 +12,9 @@ _DIGITS = {
     "KRW": 0, "KWD": 3, "LYD": 3, "OMR": 3, "PYG": 0, "RWF": 0, "TND": 3, "UGX": 0, "UYI": 0, "UYW": 4, "VND": 0,
     "VUV": 0, "XAF": 0, "XOF": 0, "XPF": 0,
 }  # fmt: skip
+
+# Whole units fit 64 bits with any currency's minor digits.
+_AMOUNT = re.compile(r"([+-]?)([0-9]{1,14})(?:\.([0-9]*))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +58,12 @@ def minor_digits(currency: str) -> int:
 
 def money_from_text(text: str, currency: str) -> Money:
     """`"12.30"`, `"EUR"` becomes `Money(1230, "EUR")`; raises `InvalidInput` rather than round a fraction of a unit."""
-    try:
-        minor = Decimal(text).scaleb(minor_digits(currency))
-        whole = int(minor)
-    except (ArithmeticError, ValueError) as error:
-        raise InvalidInput(f"{text!r} is not an amount of money") from error
-    if minor != whole:
-        raise InvalidInput(f"{text!r} has more decimals than {currency} has minor units")
-    return Money(whole, currency)
+    # By its digits: `Decimal` would take "1e9999999" and "1_000", and its context rounds behind 28 digits.
+    amount = _AMOUNT.fullmatch(text)
+    if amount is None:
+        raise InvalidInput(f"{text[:40]!r} is not an amount of money: write it as 1234.50")
+    sign, whole, fraction = amount.groups(default="")
+    digits = minor_digits(currency)
+    if len(fraction) > digits and fraction[digits:].strip("0"):
+        raise InvalidInput(f"{text[:40]!r} has more decimals than {currency} has minor units")
+    return Money(int(sign + whole + fraction[:digits].ljust(digits, "0")), currency)

@@ -26,10 +26,11 @@ _MUTABLE = {
     abc.MutableMapping: "Mapping[K, V]",
     abc.MutableSet: "frozenset[X]",
 }
-_MONEY_WORDS = frozenset(
-    ("amount", "balance", "charge", "cost", "credit", "debit", "discount", "due", "fee", "fees", "money", "mrr", "paid")
-    + ("payment", "price", "refund", "revenue", "salary", "subtotal", "tax", "total")
-)
+_MONEY = """
+    amount balance charge cost credit debit discount due fee fees money mrr paid payment price refund revenue salary
+    subtotal tax total
+"""
+_MONEY_WORDS = frozenset(_MONEY.split())
 _RATIO_WORDS = frozenset(["count", "factor", "fraction", "percent", "percentage", "rate", "ratio", "share", "weight"])
 
 
@@ -98,7 +99,7 @@ def check_fields(cls: type, *, complete: bool = True) -> None:
 
 def field_names(cls: type[Any]) -> list[str]:
     if is_pydantic(cls):
-        return list(cls.model_fields)  # type: ignore[attr-defined]
+        return list(cls.model_fields)
     if issubclass(cls, msgspec.Struct):
         return list(cls.__struct_fields__)
     return [field.name for field in dataclasses.fields(cls)]
