@@ -2,7 +2,7 @@
 
 from everlog.app.async_session import AsyncSession
 from everlog.app.platform import AsyncLog, Log, Platform
-from everlog.app.scope import Page, Write
+from everlog.app.scope import Write
 from everlog.app.session import Admin, Session
 from everlog.command.execute import Result
 from everlog.core.at import AtPosition, AtVersion, OccurredAt, RecordedAt
@@ -59,7 +59,6 @@ __all__ = [
     "NotFound",
     "OccurredAt",
     "OutcomeUnknown",
-    "Page",
     "PayloadReleased",
     "Platform",
     "Recorded",

@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Any, TypeVar, Unpack
 from uuid import UUID
 
-from everlog.app.scope import Acting, Page, Scope, Where, Write
+from everlog.app.scope import Acting, Scope, Where, Write
 from everlog.app.session import Session, criteria
 from everlog.command.execute import ATTEMPTS, Result, perform
 from everlog.core.at import At
 from everlog.core.envelope import Append, Appended, StreamHead
 from everlog.core.errors import IdempotencyConflict, WrongExpectedVersion
-from everlog.core.expect import Anything, Expect
+from everlog.core.expect import ANYTHING, Expect
 from everlog.domain.criteria import Criteria
 from everlog.domain.decider import Decider
 from everlog.domain.recorded import Recorded
@@ -42,7 +42,7 @@ class AsyncSession:
         self,
         stream: str,
         *events: object,
-        expect: Expect = Anything(),
+        expect: Expect = ANYTHING,
         occurred_at: datetime | None = None,
         unless: Criteria | Sequence[Criteria] = (),
         after: int = 0,
@@ -98,11 +98,11 @@ class AsyncSession:
     ) -> AsyncIterator[Recorded[Any]]:
         return self._store.each(lambda: self._blocking.stream(name, after=after, upto=upto, backwards=backwards))
 
-    def events(self, *types: type[E], page: Page = Page(), **where: Unpack[Where]) -> AsyncIterator[Recorded[E]]:
-        return self._store.each(lambda: self._blocking.events(*types, page=page, **where))
+    def events(self, *types: type[E], **where: Unpack[Where]) -> AsyncIterator[Recorded[E]]:
+        return self._store.each(lambda: self._blocking.events(*types, **where))
 
     def streams(self, category: str | None = None) -> AsyncIterator[StreamHead]:
         return self._store.each(lambda: self._blocking.streams(category))
 
-    def audit(self, *, page: Page = Page(), **where: Unpack[Where]) -> AsyncIterator[AuditEntry]:
-        return self._store.each(lambda: self._blocking.audit(page=page, **where))
+    def audit(self, **where: Unpack[Where]) -> AsyncIterator[AuditEntry]:
+        return self._store.each(lambda: self._blocking.audit(**where))

@@ -1,6 +1,7 @@
 """`Platform`: the parts of an application put together; no I/O until `open()`."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Any, Self, Unpack
 
@@ -8,6 +9,7 @@ from everlog.app.async_session import AsyncSession
 from everlog.app.scope import Acting, Scope
 from everlog.app.session import Admin, Session
 from everlog.app.stores import open_store
+from everlog.command.execute import Context
 from everlog.command.load import COMPARE_EVERY, Loader, check_snapshots
 from everlog.core.clock import Clock, system_clock
 from everlog.core.crash import CrashPoint, nothing
@@ -64,7 +66,7 @@ class Platform:
             name: Loader(decider, self.types, counters, compare_every=self._compare_every)
             for name, decider in self.deciders.items()
         }
-        return Scope(self.types, loaders, counters, None)
+        return Scope(self.types, loaders, counters, None, Context())
 
 
 class Log:
@@ -121,7 +123,7 @@ class AsyncLog:
 
 
 def _of_tenant(scope: Scope, name: str, acting: Acting) -> Scope:
-    return Scope(scope.types, scope.loaders, scope.counters, tenant_name(name)).acting(acting)
+    return replace(scope, tenant=tenant_name(name)).acting(acting)
 
 
 def _deciders(parts: Iterable[Part]) -> dict[str, Decider[Any, Any, Any]]:

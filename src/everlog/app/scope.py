@@ -13,9 +13,9 @@ from everlog.command.load import Loader
 from everlog.core.clock import micros
 from everlog.core.envelope import Append
 from everlog.core.errors import InvalidInput, Misconfigured
-from everlog.core.expect import Anything, Expect, NoneMatching
+from everlog.core.expect import ANYTHING, Expect, NoneMatching
 from everlog.core.ids import derived_id, new_id
-from everlog.core.names import printable
+from everlog.core.names import actor_name
 from everlog.domain.criteria import Criteria
 from everlog.domain.decider import Decider
 from everlog.domain.types import EventTypes
@@ -38,12 +38,15 @@ class Acting(TypedDict, total=False):
 
 
 class Where(TypedDict, total=False):
-    """Which events: all conditions given must hold. Times are aware, both ends included; `tags` must all be carried."""
+    """Which events: all conditions given must hold. Times are aware, both ends included; `tags` must all be carried.
+
+    `named` are stored type names, whatever their version, declared or not. Of what is found, `after` < position <=
+    `upto`, in log order or `backwards`, at most `limit` events.
+    """
 
     stream: str | None
     category: str | None
     named: Sequence[str]
-    """Stored type names, whatever their version, declared or not."""
     tags: Sequence[str]
     actor: str | None
     correlation_id: UUID | None
@@ -54,11 +57,6 @@ class Where(TypedDict, total=False):
     occurred_until: datetime | None
     recorded_since: datetime | None
     recorded_until: datetime | None
-
-
-class Page(TypedDict, total=False):
-    """Which stretch of the log: `after` < position <= `upto`, in order or against it, at most `limit` events."""
-
     after: int
     upto: int | None
     backwards: bool
@@ -68,7 +66,7 @@ class Page(TypedDict, total=False):
 class Write:
     """Events for one stream, as part of a batch: `Write("order-1", Placed(…), expect=NoStream())`."""
 
-    def __init__(self, stream: str, *events: object, expect: Expect = Anything(), occurred_at: datetime | None = None):
+    def __init__(self, stream: str, *events: object, expect: Expect = ANYTHING, occurred_at: datetime | None = None):
         self.stream, self.events, self.expect, self.occurred_at = stream, events, expect, occurred_at
 
 
@@ -80,7 +78,7 @@ class Scope:
     loaders: Mapping[str, Loader[Any]]
     counters: Counters
     tenant: str | None
-    context: Context = Context()
+    context: Context
 
     def acting(self, acting: Acting) -> "Scope":
         return replace(self, context=_context(self.context, acting))
@@ -152,7 +150,7 @@ def _context(base: Context, acting: Acting) -> Context:
         client = msgspec.json.encode(known) if known else None
     actor = acting.get("actor", base.actor)
     return Context(
-        actor=None if actor is None else printable("actor", actor),
+        actor=None if actor is None else actor_name(actor),
         client=client,
         correlation_id=_bytes(acting["correlation_id"]) if "correlation_id" in acting else base.correlation_id,
         causation_id=_bytes(acting["causation_id"]) if "causation_id" in acting else base.causation_id,

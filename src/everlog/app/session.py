@@ -6,12 +6,12 @@ from datetime import datetime
 from typing import Any, TypeVar, Unpack
 from uuid import UUID
 
-from everlog.app.scope import Acting, Page, Scope, Where, Write
+from everlog.app.scope import Acting, Scope, Where, Write
 from everlog.command.execute import ATTEMPTS, Result, run
 from everlog.core.at import At, as_point
-from everlog.core.envelope import Appended, StreamHead
+from everlog.core.envelope import Appended, StoredEvent, StreamHead
 from everlog.core.errors import InvalidInput
-from everlog.core.expect import Anything, Expect
+from everlog.core.expect import ANYTHING, Expect
 from everlog.domain.criteria import Criteria
 from everlog.domain.decider import Decider
 from everlog.domain.recorded import Recorded
@@ -30,7 +30,7 @@ class JoinedSession:
     def __init__(self, scope: Scope, joined: Joined) -> None:
         self._scope, self._joined = scope, joined
 
-    def append(self, stream: str, *events: object, expect: Expect = Anything(), request_id: str | None = None) -> None:
+    def append(self, stream: str, *events: object, expect: Expect = ANYTHING, request_id: str | None = None) -> None:
         """Buffer events; they are stored, and their conditions checked, by `flush`."""
         self._joined.append(self._scope.append([Write(stream, *events, expect=expect)], (), 0, None, request_id))
 
@@ -57,7 +57,7 @@ class Session:
         self,
         stream: str,
         *events: object,
-        expect: Expect = Anything(),
+        expect: Expect = ANYTHING,
         occurred_at: datetime | None = None,
         unless: Criteria | Sequence[Criteria] = (),
         after: int = 0,
@@ -115,17 +115,17 @@ class Session:
         events = self._store.read_stream(self.tenant, name, after=after, upto=upto, backwards=backwards)
         return self._scope.types.each(events)
 
-    def events(self, *types: type[E], page: Page = Page(), **where: Unpack[Where]) -> Iterator[Recorded[E]]:
+    def events(self, *types: type[E], **where: Unpack[Where]) -> Iterator[Recorded[E]]:
         """Events of these classes (all, when none is named) in log order, streamed and filtered in the database."""
-        return self._scope.types.each(self._store.read(self._scope.filter(types, where), **page), types)
+        return self._scope.types.each(_read(self._store, self._scope, types, where), types)
 
     def streams(self, category: str | None = None) -> Iterator[StreamHead]:
         """The tenant's streams by name, each with its version."""
         return self._store.streams(self.tenant, category)
 
-    def audit(self, *, page: Page = Page(), **where: Unpack[Where]) -> Iterator[AuditEntry]:
+    def audit(self, **where: Unpack[Where]) -> Iterator[AuditEntry]:
         """The audit trail: who did what, when, from where; streamed. Write it with `json_lines` or `csv_lines`."""
-        return map(entry, self._store.read(self._scope.filter((), where), **page))
+        return map(entry, _read(self._store, self._scope, (), where))
 
     @contextmanager
     def join(self, connection: object) -> Iterator[JoinedSession]:
@@ -140,14 +140,24 @@ class Admin:
     def __init__(self, store: Store, scope: Scope) -> None:
         self.store, self._scope = store, scope
 
-    def events(self, *types: type[E], page: Page = Page(), **where: Unpack[Where]) -> Iterator[Recorded[E]]:
-        return self._scope.types.each(self.store.read(self._scope.filter(types, where), **page), types)
+    def events(self, *types: type[E], **where: Unpack[Where]) -> Iterator[Recorded[E]]:
+        return self._scope.types.each(_read(self.store, self._scope, types, where), types)
 
     def streams(self, category: str | None = None) -> Iterator[StreamHead]:
         return self.store.streams(None, category)
 
-    def audit(self, *, page: Page = Page(), **where: Unpack[Where]) -> Iterator[AuditEntry]:
-        return map(entry, self.store.read(self._scope.filter((), where), **page))
+    def audit(self, **where: Unpack[Where]) -> Iterator[AuditEntry]:
+        return map(entry, _read(self.store, self._scope, (), where))
+
+
+def _read(store: Store, scope: Scope, types: Sequence[type], where: Where) -> Iterator[StoredEvent]:
+    return store.read(
+        scope.filter(types, where),
+        after=where.get("after", 0),
+        upto=where.get("upto"),
+        backwards=where.get("backwards", False),
+        limit=where.get("limit"),
+    )
 
 
 def criteria(unless: Criteria | Sequence[Criteria]) -> Sequence[Criteria]:

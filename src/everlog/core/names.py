@@ -6,6 +6,7 @@ printable character, because real logs do. Personal data does not belong in any 
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from everlog.core.errors import InvalidInput
 
@@ -15,6 +16,7 @@ LONGEST_NAME = 200
 _STRICT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
+@lru_cache(maxsize=4096)
 def tenant_name(name: str) -> str:
     return _strict("tenant", name)
 
@@ -23,8 +25,14 @@ def stream_name(name: str) -> str:
     return _strict("stream", name)
 
 
+@lru_cache(maxsize=4096)
 def type_name(name: str) -> str:
     return printable("event type", name)
+
+
+@lru_cache(maxsize=4096)
+def actor_name(name: str) -> str:
+    return printable("actor", name)
 
 
 def category_of(stream: str) -> str:

@@ -5,17 +5,19 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import islice
 from typing import ParamSpec, TypeVar
 
 from everlog.core.envelope import Append, Appended, Head
-from everlog.core.errors import EverlogError, StoreUnavailable
-from everlog.store.contract import Store, Verdict
+from everlog.core.errors import StoreUnavailable
+from everlog.store.contract import Store
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _PAGE = 500
+_Answer = Appended | Exception
 _Waiting = tuple[asyncio.Future[Appended], Append]
 
 
@@ -29,14 +31,15 @@ class AsyncStore:
         self._queue: deque[_Waiting] = deque()
         self._wake = threading.Semaphore(0)
         self._closing = False
+        self._door = threading.Lock()  # nothing may be queued behind the appender's last look
         self._appender = threading.Thread(target=self._append_groups, name="everlog-append", daemon=True)
         self._appender.start()
 
     async def append(self, request: Append) -> Appended:
-        if self._closing:
-            raise StoreUnavailable("the store is closed: open it again")
         waiting: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        self._queue.append((waiting, request))
+        with self._door:
+            self._check_open()
+            self._queue.append((waiting, request))
         self._wake.release()
         return await waiting
 
@@ -45,6 +48,7 @@ class AsyncStore:
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Any blocking call of the store, on a thread of the read pool."""
+        self._check_open()
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: call(*args, **kwargs))
 
     async def each(self, read: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
@@ -56,11 +60,16 @@ class AsyncStore:
 
     async def close(self, timeout: float = 10.0) -> None:
         """Store what is queued, stop the threads, close the store."""
-        self._closing = True
+        with self._door:
+            self._closing = True
         self._wake.release()
         await asyncio.to_thread(self._appender.join, timeout)
         await asyncio.to_thread(self.blocking.close, timeout)
         self._threads.shutdown(wait=False)
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise StoreUnavailable("the store is closed: open it again")
 
     def _append_groups(self) -> None:
         while True:
@@ -79,27 +88,28 @@ class AsyncStore:
                 taken.append((waiting, request))
         return taken
 
-    def _verdicts(self, requests: Sequence[Append]) -> Sequence[Verdict]:
+    def _verdicts(self, requests: Sequence[Append]) -> Sequence[_Answer]:
         try:
             return self.blocking.append_each(requests)
-        except EverlogError as error:
+        except Exception as error:  # whatever it is belongs to those who wait; this thread serves the next ones
             return [error] * len(requests)
 
 
-def _answer(taken: Sequence[_Waiting], verdicts: Sequence[Verdict]) -> None:
+def _answer(taken: Sequence[_Waiting], verdicts: Sequence[_Answer]) -> None:
     """One hop into each event loop, not one for each append."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Appended], Verdict]]] = defaultdict(list)
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Appended], _Answer]]] = defaultdict(list)
     for (waiting, _), verdict in zip(taken, verdicts, strict=True):
         by_loop[waiting.get_loop()].append((waiting, verdict))
     for loop, answers in by_loop.items():
-        loop.call_soon_threadsafe(_resolve, answers)
+        with suppress(RuntimeError):  # a loop that was closed has nobody waiting in it
+            loop.call_soon_threadsafe(_resolve, answers)
 
 
-def _resolve(answers: Sequence[tuple[asyncio.Future[Appended], Verdict]]) -> None:
+def _resolve(answers: Sequence[tuple[asyncio.Future[Appended], _Answer]]) -> None:
     for waiting, verdict in answers:
         if waiting.done():
             continue
-        if isinstance(verdict, EverlogError):
+        if isinstance(verdict, Exception):
             waiting.set_exception(verdict)
         else:
             waiting.set_result(verdict)

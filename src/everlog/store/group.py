@@ -5,6 +5,7 @@ group, then promotes the first that waits. If a leader dies, whoever waits appen
 store answers truly, because ids are looked up before anything is decided.
 """
 
+import os
 import threading
 import time
 from collections import deque
@@ -25,14 +26,14 @@ that error.
 
 
 class _Caller:
-    """One waiting call. `gate` is held while it sleeps; `leads` tells it why it was woken."""
+    """One waiting call. `gate` is held while it sleeps; `leads` tells it why it was woken, `gone` that it left."""
 
-    __slots__ = ("gate", "leads", "verdicts", "waiting_for")
+    __slots__ = ("gate", "gone", "leads", "verdicts", "waiting_for")
 
     def __init__(self, count: int) -> None:
         self.verdicts: list[Verdict | None] = [None] * count
         self.waiting_for = count
-        self.leads = False
+        self.leads = self.gone = False
         self.gate = threading.Lock()
         self.gate.acquire()
 
@@ -45,48 +46,61 @@ class GroupCommit:
 
     def __init__(self, write: WriteGroup) -> None:
         self._write = write
+        self._closed = False
+        self._forking = threading.Lock()
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        self._process = os.getpid()
         self._mutex = threading.Lock()
+        self._idle = threading.Condition(self._mutex)
         self._queue: deque[_Ticket] = deque()
         self._led = False
-        self._closed = False
-        self._idle = threading.Condition(self._mutex)
 
     def append_each(self, requests: Sequence[PreparedAppend]) -> list[Verdict]:
         """A verdict for each request, in the order given; blocks until all are known."""
         if not requests:
             return []
+        self._check_process()
         caller = _Caller(len(requests))
-        with self._mutex:
-            if self._closed:
-                raise StoreUnavailable("the store is closed: open it again")
-            self._queue.extend((caller, index, request) for index, request in enumerate(requests))
-            if not self._led:
-                self._led = caller.leads = True
-        while True:
-            if caller.leads:
+        try:
+            if not self._enter(caller, requests):
+                caller.gate.acquire()
+            while caller.waiting_for:
                 self._lead(caller)
-            if not caller.waiting_for:
-                return [verdict for verdict in caller.verdicts if verdict is not None]
-            if not caller.leads:
-                self._sleep(caller)
+        except BaseException:
+            with self._mutex:
+                self._drop(caller)
+            raise
+        return [verdict for verdict in caller.verdicts if verdict is not None]
 
     def close(self, timeout: float) -> None:
         """Refuse new calls, and wait up to `timeout` seconds for those queued."""
+        self._check_process()
         with self._mutex:
             self._closed = True
             self._idle.wait_for(lambda: not self._led, timeout)
 
-    def _sleep(self, caller: _Caller) -> None:
-        try:
-            caller.gate.acquire()
-        except BaseException:  # an interrupt: nobody may wait for this caller to lead
-            with self._mutex:
-                self._drop(caller)
-                if caller.leads:
-                    self._promote(caller)
-            raise
+    def _enter(self, caller: _Caller, requests: Sequence[PreparedAppend]) -> bool:
+        """Queue the requests, and say whether the caller leads."""
+        with self._mutex:
+            if self._closed:
+                raise StoreUnavailable("the store is closed: open it again")
+            self._queue.extend((caller, index, request) for index, request in enumerate(requests))
+            leads = not self._led
+            if leads:
+                self._led = caller.leads = True
+            return leads
+
+    def _check_process(self) -> None:
+        """In a forked child, leave the queue and whoever led it to the parent."""
+        if self._process != os.getpid():
+            with self._forking:
+                if self._process != os.getpid():
+                    self._start_empty()
 
     def _lead(self, caller: _Caller) -> None:
+        """Lead one group; returns when the caller leads again or knows all its verdicts."""
         taken: list[_Ticket] = []
         verdicts: list[Verdict] | None = None
         try:
@@ -100,21 +114,24 @@ class GroupCommit:
             # and the next leader appends it again under the same ids.
             with self._mutex:
                 if verdicts is None:
-                    self._queue.extendleft(t for t in reversed(taken) if t[0] is not caller)
-                    self._drop(caller)
+                    self._queue.extendleft(ticket for ticket in reversed(taken) if not ticket[0].gone)
                 else:
                     self._settle(caller, taken, verdicts)
-                self._promote(caller)
+                    self._promote(caller)
+                sleeps = caller.waiting_for > 0 and not caller.leads
+        # Decided under the mutex, so that every release of the gate is met by one acquire.
+        if sleeps:
+            caller.gate.acquire()
 
     def _draw(self, taken: list[_Ticket]) -> Iterator[PreparedAppend]:
         """Requests in order, for as long as the group may take work; at least one."""
         until = time.monotonic() + GROUP_SECONDS
         while not taken or time.monotonic() < until:
-            try:
+            with self._mutex:
+                if not self._queue:
+                    return
                 ticket = self._queue.popleft()
-            except IndexError:
-                return
-            taken.append(ticket)
+                taken.append(ticket)
             yield ticket[2]
 
     def _everything(self) -> list[_Ticket]:
@@ -131,8 +148,11 @@ class GroupCommit:
                 caller.gate.release()
 
     def _drop(self, caller: _Caller) -> None:
-        """The interrupted caller no longer waits, so nobody may lead in its name."""
-        self._queue = deque(t for t in self._queue if t[0] is not caller)
+        """An interrupted caller waits no longer: nobody may store or lead in its name."""
+        caller.gone = True
+        self._queue = deque(ticket for ticket in self._queue if ticket[0] is not caller)
+        if caller.leads:
+            self._promote(caller)
 
     def _promote(self, leader: _Caller) -> None:
         leader.leads = False

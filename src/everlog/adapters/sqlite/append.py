@@ -20,6 +20,8 @@ INSERT_EVENT = f"INSERT INTO everlog_event VALUES ({', '.join('?' * 14)})"
 INSERT_PAYLOAD = "INSERT INTO everlog_payload VALUES (?, ?, ?, ?, ?)"
 INSERT_TAG = "INSERT OR IGNORE INTO everlog_tag VALUES (?, ?, ?)"
 SELECT_VERSION = "SELECT max(version) FROM everlog_event WHERE tenant = ? AND stream = ?"
+SELECT_ID = "SELECT EXISTS (SELECT 1 FROM everlog_event WHERE id = ?)"
+SELECT_ID_AND_VERSION = f"{SELECT_ID}, ({SELECT_VERSION})"
 SELECT_KNOWN = """
     SELECT e.id, e.position, e.tenant, e.stream, e.version, e.type, e.schema_version, e.claimed_at, e.recorded_at,
         p.data
@@ -64,7 +66,18 @@ class Group:
         ids = [event.new.id for event in prepared.events]
         if not self._ids.isdisjoint(ids):
             self._write_rows()
+        elif len(ids) == 1 and not self._look(prepared.request.tenant, prepared.events[0].new.stream, ids[0]):
+            return {}
         return find_known(self._connection, ids)
+
+    def _look(self, tenant: str, stream: str, id: bytes) -> bool:
+        """Whether the id is known, and on the way the stream's version: most appends are of one event."""
+        key = (tenant, stream)
+        if key in self._versions:
+            return bool(self._connection.execute(SELECT_ID, (id,)).fetchone()[0])
+        known, version = self._connection.execute(SELECT_ID_AND_VERSION, (id, *key)).fetchone()
+        self._versions[key] = version or 0
+        return bool(known)
 
     def _check(self, request: Append) -> None:
         for stream, expect in request.expect.items():
@@ -102,11 +115,17 @@ class Group:
 
     def _write_rows(self) -> None:
         if self._events:
-            self._connection.executemany(INSERT_EVENT, self._events)
-            self._connection.executemany(INSERT_PAYLOAD, self._payloads)
-            if self._tags:
-                self._connection.executemany(INSERT_TAG, self._tags)
+            _insert(self._connection, INSERT_EVENT, self._events)
+            _insert(self._connection, INSERT_PAYLOAD, self._payloads)
+            _insert(self._connection, INSERT_TAG, self._tags)
             self._events, self._payloads, self._tags = [], [], []
+
+
+def _insert(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    if len(rows) == 1:
+        connection.execute(sql, rows[0])  # half the price of executemany
+    elif rows:
+        connection.executemany(sql, rows)
 
 
 def find_known(connection: sqlite3.Connection, ids: Sequence[bytes]) -> dict[bytes, Any]:

@@ -7,14 +7,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from everlog.adapters.sqlite.settings import SqliteSettings
 from everlog.adapters.sqlite.turnstile import Turnstile
-from everlog.core.errors import IncompatibleStore, StoreUnavailable
+from everlog.core.errors import IncompatibleStore, InvalidInput, StoreUnavailable
 from everlog.telemetry import Counters
 
 FORMAT = 1
@@ -36,9 +36,10 @@ class Connections:
         self.settings, self._counters = settings, counters
         self._temporary = None if settings.path else tempfile.TemporaryDirectory(prefix="everlog-")
         folder = Path(self._temporary.name) if self._temporary else None
-        self.path = settings.path if settings.path else folder / "memory.db"  # type: ignore[operator]
-        if not self.path.absolute().parent.is_dir():
-            raise IncompatibleStore(f"{self.path.absolute().parent} is not a folder: create it first")
+        # Absolute, because connections are opened later too, when the process may be in another folder.
+        self.path = settings.path.absolute() if settings.path else folder / "memory.db"  # type: ignore[operator]
+        if not self.path.parent.is_dir():
+            raise IncompatibleStore(f"{self.path.parent} is not a folder: create it first")
         self.turnstile = Turnstile(self.path, settings.lock_timeout)
         self._writer: sqlite3.Connection | None = None
         self._readers: deque[sqlite3.Connection] = deque()
@@ -46,13 +47,17 @@ class Connections:
         self._mutex = threading.Lock()
         self._pages = 0
         self.closed = False
-        with self.turnstile.held():
-            self._create_or_check()
+        try:
+            with self.turnstile.held():
+                self._create_or_check()
+        except BaseException:
+            self._forget_all()
+            self._leave()
+            raise
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """The writing connection, with the turnstile held; after an I/O error it is thrown away."""
-        self._check_process()
         with self.head_held():
             try:
                 yield self._writing()
@@ -63,6 +68,7 @@ class Connections:
     @contextmanager
     def head_held(self) -> Iterator[None]:
         """The turnstile, and a count of those who hold it so long that others notice."""
+        self._check_ready()
         with self.turnstile.held():
             began = time.monotonic()
             try:
@@ -73,7 +79,7 @@ class Connections:
 
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         """All rows of one short query, on a reading connection."""
-        self._check_process()
+        self._check_ready()
         try:
             connection = self._readers.pop()
         except IndexError:
@@ -83,10 +89,15 @@ class Connections:
         except sqlite3.Error as error:
             connection.close()
             raise unavailable(error) from error
+        except (OverflowError, UnicodeEncodeError) as error:
+            connection.close()
+            raise InvalidInput(f"no text or number of a log: {error}") from error
         except BaseException:
             connection.close()
             raise
         self._readers.append(connection)
+        if self.closed:  # meanwhile, by another thread
+            self._forget_readers()
         return found
 
     def checkpoint_when_due(self, connection: sqlite3.Connection, events: int) -> None:
@@ -96,8 +107,10 @@ class Connections:
         """
         self._pages += _PAGES_A_TRANSACTION + _PAGES_AN_EVENT * events
         if self._pages >= self.settings.checkpoint_pages:
-            self._pages = 0
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            # The append is committed, so its answer stands: a checkpoint that fails is due again after the next one.
+            with suppress(sqlite3.Error):
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                self._pages = 0
 
     def close(self) -> None:
         """Close under the turnstile, because the last connection to close checkpoints."""
@@ -105,10 +118,14 @@ class Connections:
             return
         self.closed = True
         if os.getpid() == self._process:
-            with self.turnstile.held():
-                self._forget_writer()
-                while self._readers:
-                    self._readers.pop().close()
+            try:
+                with self.turnstile.held():
+                    self._forget_all()
+            except StoreUnavailable:  # who holds it has the file open, so ours are not the last to close
+                self._forget_all()
+        self._leave()
+
+    def _leave(self) -> None:
         self.turnstile.close()
         if self._temporary and os.getpid() == self._process:
             self._temporary.cleanup()
@@ -118,6 +135,15 @@ class Connections:
             self._writer = self._open(reading=False)
         return self._writer
 
+    def _forget_all(self) -> None:
+        self._forget_writer()
+        self._forget_readers()
+
+    def _forget_readers(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._readers.pop().close()
+
     def _forget_writer(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
@@ -125,17 +151,21 @@ class Connections:
 
     def _open(self, *, reading: bool) -> sqlite3.Connection:
         if self.closed:
-            raise StoreUnavailable("the store is closed: open it again")
+            raise closed()
         try:
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=5.0
             )
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
+        try:
             connection.execute(f"PRAGMA synchronous={self.settings.synchronous}")
             connection.execute("PRAGMA wal_autocheckpoint=0")
             if reading:
                 connection.execute("PRAGMA query_only=1")
-        except sqlite3.Error as error:
-            raise unavailable(error) from error
+        except sqlite3.DatabaseError as error:
+            connection.close()
+            raise not_a_store(self.path, error) from error
         return connection
 
     def _create_or_check(self) -> None:
@@ -155,7 +185,9 @@ class Connections:
                 f"{self.path} has format {found}, this everlog reads up to {FORMAT}: upgrade everlog on this machine"
             )
 
-    def _check_process(self) -> None:
+    def _check_ready(self) -> None:
+        if self.closed:
+            raise closed()
         if self._process != os.getpid():
             with self._mutex:
                 if self._process != os.getpid():
@@ -182,6 +214,10 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         connection.rollback()
         raise
     connection.commit()
+
+
+def closed() -> StoreUnavailable:
+    return StoreUnavailable("the store is closed: open it again")
 
 
 def unavailable(error: sqlite3.Error) -> StoreUnavailable:

@@ -24,6 +24,7 @@ def examine(
     yield _wal(connections)
     if leaves is not None:
         yield _integrity(connections)
+        yield _payloads(connections)
         yield _leaves(leaves, log_id)
 
 
@@ -74,6 +75,18 @@ def _integrity(connections: Connections) -> Finding:
     if found == "ok":
         return Finding("file", "ok", "SQLite's integrity check passed")
     return Finding("file", "problem", str(found), "stop writing and restore a verified backup")
+
+
+def _payloads(connections: Connections) -> Finding:
+    lost = connections.rows(
+        "SELECT min(position), count(*) FROM everlog_event e WHERE NOT EXISTS"
+        " (SELECT 1 FROM everlog_payload p WHERE p.position = e.position) AND NOT EXISTS"
+        " (SELECT 1 FROM everlog_release r WHERE r.position = e.position)"
+    )[0]
+    if lost[1]:
+        seen = f"{lost[1]} gone without a recorded release, the first at position {lost[0]}"
+        return Finding("payloads", "problem", seen, "restore a verified backup and compare")
+    return Finding("payloads", "ok", "every one is there or was released")
 
 
 def _leaves(leaves: Iterator[LeafRow], log_id: bytes) -> Finding:

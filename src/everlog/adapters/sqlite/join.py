@@ -21,6 +21,7 @@ class JoinedTransaction:
         self._connection, self._log_id, self._clock = connection, log_id, clock
         self._waiting: list[PreparedAppend] = []
         self.stored = 0
+        self.failed = False
 
     def append(self, request: Append) -> None:
         self._waiting.append(prepare(request, self._log_id))
@@ -30,6 +31,18 @@ class JoinedTransaction:
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return []
+        self.failed = True  # until it is known better: rows may be written whose head is not
+        with translated(), _plain_rows(self._connection):
+            answers = self._store(waiting)
+        self.failed = False
+        return answers
+
+    def _store(self, waiting: Sequence[PreparedAppend]) -> Sequence[Appended]:
+        if not self._connection.in_transaction:
+            raise StoreUnavailable(
+                "the transaction everlog opened was ended inside the block: these events are not stored; "
+                "leave COMMIT and ROLLBACK to the end of the block"
+            )
         group = Group(self._connection, self._clock)
         answers: list[Appended] = []
         for prepared in waiting:
@@ -46,15 +59,30 @@ def joined(connections: Connections, log_id: bytes, clock: Clock, connection: ob
     """Turnstile, then BEGIN IMMEDIATE on the caller's connection; their own SQLite errors pass through untouched."""
     if not isinstance(connection, sqlite3.Connection):
         raise Misconfigured(f"a SQLite log joins a sqlite3.Connection, not {type(connection).__name__}")
-    _check(connections, connection)
+    with _plain_rows(connection):
+        _check(connections, connection)
     with connections.head_held():
         joining = JoinedTransaction(connection, log_id, clock)
         with transaction(connection):
             yield joining
-            with translated():
-                joining.flush()
+            if joining.failed:
+                raise StoreUnavailable(
+                    "a flush of this transaction failed, so none of it is stored: let the flush's error end the block"
+                )
+            joining.flush()
         with translated():
             connections.checkpoint_when_due(connection, joining.stored)
+
+
+@contextmanager
+def _plain_rows(connection: sqlite3.Connection) -> Iterator[None]:
+    """Rows as tuples and text as str, whatever the caller asks of their connection."""
+    theirs = connection.row_factory, connection.text_factory
+    connection.row_factory, connection.text_factory = None, str
+    try:
+        yield
+    finally:
+        connection.row_factory, connection.text_factory = theirs
 
 
 def _check(connections: Connections, connection: sqlite3.Connection) -> None:

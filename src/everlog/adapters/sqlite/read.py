@@ -10,6 +10,7 @@ from everlog.store.query import Filter
 Rows = Callable[[str, Sequence[object]], list[Any]]
 
 PAGE = 1000
+_MERGED_TYPES = 100  # SQLite merges at most 500 SELECTs, and each costs a seek a page
 COLUMNS = """e.position, e.tenant, e.stream, e.version, e.id, e.type, e.schema_version,
     coalesce(e.claimed_at, e.recorded_at), e.recorded_at, e.actor, e.correlation_id, e.causation_id, p.data, p.client"""
 PAYLOAD = "LEFT JOIN everlog_payload p ON p.position = e.position"
@@ -39,7 +40,7 @@ def page_of(where: Filter, after: int, upto: int, *, backwards: bool, size: int)
     """The query for one page. Each has one driver that already yields position order, so LIMIT stops early."""
     sqls, values = residual(where)
     order = "DESC" if backwards else "ASC"
-    if len(where.types) > 1 and not _narrow(where):
+    if 1 < len(where.types) <= _MERGED_TYPES and not _narrow(where):
         return _page_of_types(where, sqls, values, after, upto, order, size)
     source, driving, driving_values = _driver(where, after)
     if where.types:

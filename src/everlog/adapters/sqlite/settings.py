@@ -1,5 +1,6 @@
 """The settings of a SQLite log, read from its URL; an unsafe one is refused unless the URL says so by name."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -26,7 +27,7 @@ class SqliteSettings:
         Raises `Misconfigured` for an unknown option and `UnsafeSettings` for one that may lose events.
         """
         parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query))
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
         allowed = set(options.pop("allow_unsafe", "").split(","))
         settings = cls(
             path=_path(url),
@@ -55,6 +56,10 @@ def _path(url: str) -> Path | None:
     parts = urlsplit(url)
     if parts.scheme != "sqlite" or parts.netloc or len(parts.path) < 2:
         raise Misconfigured(f"{url!r} is not a SQLite log: write sqlite:///shop.db, sqlite:////srv/shop.db or memory:")
+    if parts.fragment:
+        raise Misconfigured(f"{url!r} holds a #: write %23 if it is part of the file's name")
+    if parts.path == "/:memory:":
+        raise Misconfigured(f"{url!r} would be another database for every connection: write memory:")
     return Path(unquote(parts.path[1:]))
 
 
@@ -63,6 +68,6 @@ def _number(text: str, option: str) -> float:
         number = float(text)
     except ValueError as error:
         raise Misconfigured(f"{option}={text!r} is not a number") from error
-    if number <= 0:
-        raise Misconfigured(f"{option}={text} must be more than 0")
+    if not 0 < number < math.inf:
+        raise Misconfigured(f"{option}={text} must be a number above 0")
     return number

@@ -26,8 +26,12 @@ class SqliteSnapshots:
     ) -> StoredSnapshot | None:
         sql = """SELECT * FROM everlog_snapshot WHERE tenant = ? AND stream = ? AND fingerprint = ? AND version <= ?
             AND (? IS NULL OR occurred_at <= ?) ORDER BY version DESC LIMIT 1"""
-        found = self._connections.rows(sql, (tenant, stream, fingerprint, version, occurred_at, occurred_at))
-        return _checked(found[0]) if found else None
+        while found := self._connections.rows(sql, (tenant, stream, fingerprint, version, occurred_at, occurred_at)):
+            snapshot = _checked(found[0])
+            if snapshot is not None:
+                return snapshot
+            version = found[0][3] - 1
+        return None
 
     def all(self, tenant: str | None, stream: str | None = None) -> Iterator[StoredSnapshot]:
         key: tuple[object, ...] = ("", "", b"", 0)

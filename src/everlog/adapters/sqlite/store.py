@@ -16,7 +16,7 @@ from everlog.adapters.sqlite.translate import translated
 from everlog.core.clock import Clock, system_clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.envelope import Append, Appended, Head, StoredEvent, StreamHead
-from everlog.core.errors import EverlogError, OutcomeUnknown
+from everlog.core.errors import EverlogError, OutcomeUnknown, StoreUnavailable
 from everlog.store.contract import Finding, LeafRow, Release, Verdict
 from everlog.store.group import GroupCommit
 from everlog.store.prepare import PreparedAppend, prepare
@@ -159,7 +159,7 @@ class SqliteStore:
         again under the same ids, on a new connection, settles it one way or the other."""
         try:
             return self._commit_group(iter(drawn))
-        except sqlite3.Error as error:
+        except (sqlite3.Error, StoreUnavailable) as error:
             raise OutcomeUnknown(
                 f"SQLite cannot say whether the append is stored ({error}): retry with the same ids"
             ) from error

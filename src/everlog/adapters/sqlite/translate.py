@@ -13,7 +13,7 @@ def translated() -> Iterator[None]:
     """What SQLite raises inside the block leaves it as an `EverlogError`; the block must store nothing then."""
     try:
         yield
-    except sqlite3.IntegrityError as error:
+    except (sqlite3.IntegrityError, OverflowError, UnicodeEncodeError) as error:
         raise InvalidInput(f"SQLite refused it: {error}") from error
     except sqlite3.Error as error:
         raise unavailable(error) from error

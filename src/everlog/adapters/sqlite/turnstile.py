@@ -29,12 +29,12 @@ class Turnstile:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the right to write; raises `StoreUnavailable` when others keep it longer than the timeout."""
-        following, write = pair = self._idle.pop() if self._idle else self._open()
+        following, write = pair = self._pair()
         try:
             until = time.monotonic() + self._timeout
-            self._lock(following, until)
+            self._lock(following, until, write)
             try:
-                self._lock(write, until)
+                self._lock(write, until, write)
             finally:
                 fcntl.flock(following, fcntl.LOCK_UN)
             try:
@@ -49,11 +49,14 @@ class Turnstile:
             for file in self._idle.pop():
                 os.close(file)
 
-    def _open(self) -> tuple[int, int]:
-        following, write = (os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644) for path in self._paths)
-        return following, write
+    def _pair(self) -> tuple[int, int]:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            following, write = map(_open, self._paths)
+            return following, write
 
-    def _lock(self, file: int, until: float) -> None:
+    def _lock(self, file: int, until: float, write: int) -> None:
         # Polled, because a blocking flock cannot be given a time limit; fairness comes from `next`, not from here.
         pause = _FIRST_PAUSE
         while True:
@@ -62,11 +65,20 @@ class Turnstile:
             except BlockingIOError:
                 if time.monotonic() >= until:
                     raise StoreUnavailable(
-                        f"the write lock was not free for {self._timeout:g} s, {_holder(file)} has it: "
+                        f"the write lock was not free for {self._timeout:g} s, {_holder(write)} has it: "
                         "end that process or its long transaction, then try again"
                     ) from None
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"cannot open the lock file {path}: {error.strerror}: give this process the right to write there"
+        ) from error
 
 
 def _holder(file: int) -> str:

@@ -17,13 +17,21 @@ def driven_by_tags(tenant: str, tags: Sequence[str], after: int) -> tuple[str, l
     return "everlog_tag t CROSS JOIN everlog_event e ON e.position = t.position", wheres, values
 
 
-def types_condition(types: Iterable[tuple[str, int | None]]) -> str:
-    alternatives = ["e.type = ?" if version is None else "e.type = ? AND e.schema_version = ?" for _, version in types]
+def types_condition(types: Sequence[tuple[str, int | None]]) -> str:
+    """One pair is spelled out, for an index; many are two lists, because a chain of OR may not be 1,000 long."""
+    if len(types) == 1:
+        return "(e.type = ?)" if types[0][1] is None else "(e.type = ? AND e.schema_version = ?)"
+    plain = sum(version is None for _, version in types)
+    names, pairs = ", ".join("?" * plain), ", ".join(["(?, ?)"] * (len(types) - plain))
+    alternatives = [f"e.type IN ({names})"] if names else []
+    alternatives += [f"(e.type, e.schema_version) IN (VALUES {pairs})"] if pairs else []
     return f"({' OR '.join(alternatives)})"
 
 
 def types_values(types: Iterable[tuple[str, int | None]]) -> list[object]:
-    return [value for pair in types for value in pair if value is not None]
+    """In the order `types_condition` names them: the ones of any version first."""
+    ordered = sorted(types, key=lambda pair: pair[1] is not None)
+    return [value for pair in ordered for value in pair if value is not None]
 
 
 def residual(where: Filter) -> tuple[list[str], list[object]]:
@@ -49,4 +57,6 @@ def residual(where: Filter) -> tuple[list[str], list[object]]:
 
 def category_range(category: str) -> tuple[str, str]:
     """First stream name of a category and the first behind it: of all allowed characters only `-` is below `.`."""
+    if "-" in category:  # no category holds one, so no stream is in it
+        return "", ""
     return category, f"{category}."
