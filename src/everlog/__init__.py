@@ -1,7 +1,8 @@
 """everlog: one append-only log under a SaaS product, and everything a team builds on it."""
 
 from everlog.app.async_session import AsyncSession
-from everlog.app.platform import AsyncLog, Log, Platform
+from everlog.app.log import AsyncLog, Log
+from everlog.app.platform import Platform
 from everlog.app.scope import Write
 from everlog.app.session import Admin, Session
 from everlog.command.execute import Result
@@ -10,6 +11,7 @@ from everlog.core.envelope import Appended
 from everlog.core.errors import (
     AppendConditionFailed,
     EverlogError,
+    Fenced,
     IdempotencyConflict,
     IncompatibleStore,
     InvalidInput,
@@ -19,9 +21,11 @@ from everlog.core.errors import (
     PayloadReleased,
     Rejected,
     StoreUnavailable,
+    SubscriptionFailed,
     UnknownEventType,
     UnreadableEvent,
     UnsafeSettings,
+    WaitTimeout,
     WrongExpectedVersion,
 )
 from everlog.core.expect import Anything, Exactly, NoStream, StreamExists
@@ -32,11 +36,18 @@ from everlog.domain.decider import Decider
 from everlog.domain.event import event
 from everlog.domain.recorded import Recorded
 from everlog.domain.upcast import Upcaster, upcast, upcast_drop, upcast_split
+from everlog.processing.processor import Isolation, Processor, Retry, Transient, processor
+from everlog.projection.fold import Fold
+from everlog.projection.sql import SqlProjection
+from everlog.subscription.backoff import Backoff
+from everlog.subscription.contract import Effects as Transaction
+from everlog.subscription.start import AfterPosition, FromBeginning, FromNow, FromTime
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Admin",
+    "AfterPosition",
     "Aggregate",
     "Anything",
     "AppendConditionFailed",
@@ -45,13 +56,20 @@ __all__ = [
     "AsyncSession",
     "AtPosition",
     "AtVersion",
+    "Backoff",
     "Criteria",
     "Decider",
     "EverlogError",
     "Exactly",
+    "Fenced",
+    "Fold",
+    "FromBeginning",
+    "FromNow",
+    "FromTime",
     "IdempotencyConflict",
     "IncompatibleStore",
     "InvalidInput",
+    "Isolation",
     "Log",
     "Misconfigured",
     "Money",
@@ -61,22 +79,30 @@ __all__ = [
     "OutcomeUnknown",
     "PayloadReleased",
     "Platform",
+    "Processor",
     "Recorded",
     "RecordedAt",
     "Rejected",
     "Result",
+    "Retry",
     "Session",
+    "SqlProjection",
     "StoreUnavailable",
     "StreamExists",
+    "SubscriptionFailed",
+    "Transaction",
+    "Transient",
     "UnknownEventType",
     "UnreadableEvent",
     "UnsafeSettings",
     "Upcaster",
+    "WaitTimeout",
     "Write",
     "WrongExpectedVersion",
     "applies",
     "decides",
     "event",
+    "processor",
     "upcast",
     "upcast_drop",
     "upcast_split",

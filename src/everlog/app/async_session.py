@@ -1,12 +1,15 @@
 """The async session: the same calls as `Session`, awaited. Names, defaults and errors are those of the blocking one."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, Unpack
 from uuid import UUID
 
-from everlog.app.scope import Acting, Scope, Where, Write
+from everlog.app.following import Projection
+from everlog.app.scope import Acting, Where, Write
 from everlog.app.session import Session, criteria
+from everlog.app.waiting import FIRST_POLL, LONGEST_POLL, WAIT_SECONDS
 from everlog.command.execute import ATTEMPTS, Result, perform
 from everlog.core.at import At
 from everlog.core.envelope import Append, Appended, StreamHead
@@ -17,6 +20,7 @@ from everlog.domain.decider import Decider
 from everlog.domain.recorded import Recorded
 from everlog.history.audit import AuditEntry
 from everlog.history.travel import Difference
+from everlog.projection.fold import Fold
 from everlog.store.aio import AsyncStore
 
 C = TypeVar("C")
@@ -27,16 +31,15 @@ E = TypeVar("E")
 class AsyncSession:
     """One tenant's view of the log for asyncio."""
 
-    def __init__(self, store: AsyncStore, scope: Scope) -> None:
-        self._store, self._scope = store, scope
-        self._blocking = Session(store.blocking, scope)
+    def __init__(self, store: AsyncStore, blocking: Session) -> None:
+        self._store, self._blocking, self._scope = store, blocking, blocking.scope
 
     @property
     def tenant(self) -> str:
-        return self._scope.bound()
+        return self._blocking.tenant
 
     def acting(self, **acting: Unpack[Acting]) -> "AsyncSession":
-        return AsyncSession(self._store, self._scope.acting(acting))
+        return AsyncSession(self._store, self._blocking.acting(**acting))
 
     async def append(
         self,
@@ -63,9 +66,46 @@ class AsyncSession:
         return await self._store.append(self._scope.append(writes, criteria(unless), after, ids, request_id))
 
     async def execute(
-        self, decider: Decider[C, S, E], id: str, command: C, *, request_id: str | None = None, attempts: int = ATTEMPTS
+        self,
+        decider: Decider[C, S, E],
+        id: str,
+        command: C,
+        *,
+        request_id: str | None = None,
+        attempts: int = ATTEMPTS,
+        wait_for: Sequence[Projection] = (),
+        timeout: float = WAIT_SECONDS,
     ) -> Result[S, E]:
         """As `Session.execute`; `decide` and `evolve` run on the event loop, which pure functions do not hold up."""
+        result = await self._execute(decider, id, command, request_id, attempts)
+        if wait_for:
+            await self.wait_for(*wait_for, position=result.position, timeout=timeout)
+        return result
+
+    async def get(self, fold: Fold[S], key: str, *, at: int | None = None) -> S:
+        return await self._store.run(self._blocking.get, fold, key, at=at)
+
+    def all(self, fold: Fold[S]) -> AsyncIterator[tuple[str, S]]:
+        return self._store.each(lambda: self._blocking.all(fold))
+
+    async def wait_for(
+        self, *projections: Projection, position: int | None = None, timeout: float = WAIT_SECONDS
+    ) -> None:
+        """As `Session.wait_for`; holds no thread while it waits."""
+        models = self._blocking.models
+        if position is None:
+            position = (await self._store.head()).position
+        loop = asyncio.get_running_loop()
+        until, pause = loop.time() + timeout, FIRST_POLL
+        while late := await self._store.run(models.late, projections, position):
+            if loop.time() >= until:
+                raise models.waiting.timeout(late, position, timeout)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_POLL)
+
+    async def _execute(
+        self, decider: Decider[C, S, E], id: str, command: C, request_id: str | None, attempts: int
+    ) -> Result[S, E]:
         execution = self._scope.execution(decider, id, command, request_id, attempts)
         steps = execution.steps()
         answer: Any = None

@@ -89,12 +89,11 @@ class Scope:
         return self.tenant
 
     def filter(self, types: Sequence[type], where: Where) -> Filter:
-        stored: tuple[tuple[str, int | None], ...] = tuple(self.types.stored_as(types))
         return Filter(
             tenant=self.tenant,
             stream=where.get("stream"),
             category=where.get("category"),
-            types=stored + tuple((name, None) for name in where.get("named", ())),
+            types=self.types.matching(types) + tuple((name, None) for name in where.get("named", ())),
             tags=tuple(where.get("tags", ())),
             actor=where.get("actor"),
             correlation_id=_bytes(where.get("correlation_id")),

@@ -6,10 +6,13 @@ from datetime import datetime
 from typing import Any, TypeVar, Unpack
 from uuid import UUID
 
+from everlog.app.following import Projection
+from everlog.app.read_models import ReadModels
 from everlog.app.scope import Acting, Scope, Where, Write
+from everlog.app.waiting import WAIT_SECONDS
 from everlog.command.execute import ATTEMPTS, Result, run
 from everlog.core.at import At, as_point
-from everlog.core.envelope import Appended, StoredEvent, StreamHead
+from everlog.core.envelope import Appended, FoldKey, StoredEvent, StreamHead
 from everlog.core.errors import InvalidInput
 from everlog.core.expect import ANYTHING, Expect
 from everlog.domain.criteria import Criteria
@@ -17,6 +20,7 @@ from everlog.domain.decider import Decider
 from everlog.domain.recorded import Recorded
 from everlog.history.audit import AuditEntry, entry
 from everlog.history.travel import Difference, difference, state_at
+from everlog.projection.fold import Fold
 from everlog.store.contract import Joined, Store
 
 C = TypeVar("C")
@@ -42,16 +46,16 @@ class JoinedSession:
 class Session:
     """One tenant's view of the log; blocking, thread-safe, cheap to make for each request."""
 
-    def __init__(self, store: Store, scope: Scope) -> None:
-        self._store, self._scope = store, scope
+    def __init__(self, store: Store, scope: Scope, models: ReadModels) -> None:
+        self._store, self.scope, self.models = store, scope, models
 
     @property
     def tenant(self) -> str:
-        return self._scope.bound()
+        return self.scope.bound()
 
     def acting(self, **acting: Unpack[Acting]) -> "Session":
         """The same session on behalf of someone: what is named here replaces what was set before."""
-        return Session(self._store, self._scope.acting(acting))
+        return Session(self._store, self.scope.acting(acting), self.models)
 
     def append(
         self,
@@ -82,21 +86,49 @@ class Session:
         Retrying with the same `ids` or `request_id` gives the first answer again. Raises `WrongExpectedVersion`,
         `AppendConditionFailed`, `IdempotencyConflict`, `InvalidInput`, `StoreUnavailable` or `OutcomeUnknown`.
         """
-        return self._store.append(self._scope.append(writes, criteria(unless), after, ids, request_id))
+        return self._store.append(self.scope.append(writes, criteria(unless), after, ids, request_id))
 
     def execute(
-        self, decider: Decider[C, S, E], id: str, command: C, *, request_id: str | None = None, attempts: int = ATTEMPTS
+        self,
+        decider: Decider[C, S, E],
+        id: str,
+        command: C,
+        *,
+        request_id: str | None = None,
+        attempts: int = ATTEMPTS,
+        wait_for: Sequence[Projection] = (),
+        timeout: float = WAIT_SECONDS,
     ) -> Result[S, E]:
         """Load, decide, append; decided again, up to `attempts` times, when another writer came first.
 
-        With a `request_id` the same request is executed once, and its first answer given ever after. Raises what
-        `decide` raises (`Rejected`), and what `append_batch` raises.
+        With a `request_id` the same request is executed once, and its first answer given ever after. With `wait_for`
+        returns once these projections have seen it. Raises what `decide` raises (`Rejected`), what `append_batch`
+        raises, and what `wait_for` raises: then the events are stored.
         """
-        return run(self._scope.execution(decider, id, command, request_id, attempts), self._store)
+        result = run(self.scope.execution(decider, id, command, request_id, attempts), self._store)
+        self.models.wait(wait_for, result.position, timeout)
+        return result
+
+    def get(self, fold: Fold[S], key: str, *, at: int | None = None) -> S:
+        """A read model's state of one key, as its projection has it; or folded on demand up to the position `at`."""
+        if at is None:
+            return self.models.get(fold, self.tenant, key)
+        return self.models.live(fold, self.tenant, key, at)
+
+    def all(self, fold: Fold[S]) -> Iterator[tuple[str, S]]:
+        """Every key of a read model with its state, by key, streamed."""
+        return ((key.key, state) for key, state in self.models.all(fold, self.tenant))
+
+    def wait_for(self, *projections: Projection, position: int | None = None, timeout: float = WAIT_SECONDS) -> None:
+        """Return once these projections have passed `position` (the head, by default).
+
+        Raises `WaitTimeout` after `timeout` seconds, and `SubscriptionFailed` when one cannot get there.
+        """
+        self.models.wait(projections, self._store.head().position if position is None else position, timeout)
 
     def state(self, decider: Decider[Any, S, Any], id: str, *, at: At | int | None = None) -> S:
         """The state now, or at a position (`int`), `AtVersion`, `RecordedAt` or `OccurredAt`."""
-        return state_at(self._scope.loader(decider), self._store, self.tenant, decider.stream(id), as_point(at)).state
+        return state_at(self.scope.loader(decider), self._store, self.tenant, decider.stream(id), as_point(at)).state
 
     def difference(
         self, decider: Decider[Any, S, Any], id: str, before: At | int, after: At | int | None = None
@@ -105,19 +137,19 @@ class Session:
         point = as_point(before)
         if point is None:
             raise InvalidInput("a difference needs the point it starts from")
-        loader, stream = self._scope.loader(decider), decider.stream(id)
-        return difference(loader, self._scope.types, self._store, self.tenant, stream, point, as_point(after))
+        loader, stream = self.scope.loader(decider), decider.stream(id)
+        return difference(loader, self.scope.types, self._store, self.tenant, stream, point, as_point(after))
 
     def stream(
         self, name: str, *, after: int = 0, upto: int | None = None, backwards: bool = False
     ) -> Iterator[Recorded[Any]]:
         """One stream's events with `after` < version <= `upto`, streamed."""
         events = self._store.read_stream(self.tenant, name, after=after, upto=upto, backwards=backwards)
-        return self._scope.types.each(events)
+        return self.scope.types.each(events)
 
     def events(self, *types: type[E], **where: Unpack[Where]) -> Iterator[Recorded[E]]:
         """Events of these classes (all, when none is named) in log order, streamed and filtered in the database."""
-        return self._scope.types.each(_read(self._store, self._scope, types, where), types)
+        return self.scope.types.each(_read(self._store, self.scope, types, where), types)
 
     def streams(self, category: str | None = None) -> Iterator[StreamHead]:
         """The tenant's streams by name, each with its version."""
@@ -125,20 +157,20 @@ class Session:
 
     def audit(self, **where: Unpack[Where]) -> Iterator[AuditEntry]:
         """The audit trail: who did what, when, from where; streamed. Write it with `json_lines` or `csv_lines`."""
-        return map(entry, _read(self._store, self._scope, (), where))
+        return map(entry, _read(self._store, self.scope, (), where))
 
     @contextmanager
     def join(self, connection: object) -> Iterator[JoinedSession]:
         """A transaction on your own connection: your rows and these events commit together or not at all."""
         with self._store.join(connection) as joined:
-            yield JoinedSession(self._scope, joined)
+            yield JoinedSession(self.scope, joined)
 
 
 class Admin:
     """Reads across all tenants; made by `log.admin()`, so that crossing a border is always written down in the code."""
 
-    def __init__(self, store: Store, scope: Scope) -> None:
-        self.store, self._scope = store, scope
+    def __init__(self, store: Store, scope: Scope, models: ReadModels) -> None:
+        self.store, self._scope, self.models = store, scope, models
 
     def events(self, *types: type[E], **where: Unpack[Where]) -> Iterator[Recorded[E]]:
         return self._scope.types.each(_read(self.store, self._scope, types, where), types)
@@ -148,6 +180,10 @@ class Admin:
 
     def audit(self, **where: Unpack[Where]) -> Iterator[AuditEntry]:
         return map(entry, _read(self.store, self._scope, (), where))
+
+    def all(self, fold: Fold[S]) -> Iterator[tuple[FoldKey, S]]:
+        """Every key of every tenant, by tenant and key, streamed."""
+        return self.models.all(fold, None)
 
 
 def _read(store: Store, scope: Scope, types: Sequence[type], where: Where) -> Iterator[StoredEvent]:

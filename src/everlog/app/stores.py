@@ -1,19 +1,54 @@
 """Which adapter serves a URL: the one place that imports by scheme, so that an adapter not used costs nothing."""
 
+from typing import Protocol
+
 from everlog.core.clock import Clock, system_clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.errors import Misconfigured
-from everlog.store.contract import Store
+from everlog.processing.contract import Desk
+from everlog.projection.contract import FoldStates
+from everlog.store.contract import Inline, Store
+from everlog.subscription.contract import Checkpoints
 from everlog.telemetry import Counters
 
 
+class Backend(Store, Protocol):
+    """One database: the log, and what those who follow it keep beside it."""
+
+    @property
+    def checkpoints(self) -> Checkpoints: ...
+
+    @property
+    def fold_states(self) -> FoldStates: ...
+
+    @property
+    def desk(self) -> Desk: ...
+
+
 def open_store(
-    url: str, *, clock: Clock = system_clock, crash: CrashPoint = nothing, counters: Counters | None = None
-) -> Store:
+    url: str,
+    *,
+    clock: Clock = system_clock,
+    crash: CrashPoint = nothing,
+    counters: Counters | None = None,
+    inline: Inline | None = None,
+) -> Backend:
     """Open (and create, where that is safe) the log at `url`: `memory:`, `sqlite:///shop.db`."""
     scheme = url.partition(":")[0]
     if scheme in ("sqlite", "memory"):
         from everlog.adapters.sqlite import SqliteSettings, SqliteStore
 
-        return SqliteStore(SqliteSettings.from_url(url), clock=clock, crash=crash, counters=counters or Counters())
+        settings = SqliteSettings.from_url(url)
+        return SqliteStore(settings, clock=clock, crash=crash, counters=counters or Counters(), inline=inline)
+    raise Misconfigured(f"{url!r} names no store everlog knows: write memory: or sqlite:///shop.db")
+
+
+def store_exists(url: str) -> bool:
+    """Whether there is a log at `url`, without making one; `memory:` is made anew by every process."""
+    scheme = url.partition(":")[0]
+    if scheme in ("sqlite", "memory"):
+        from everlog.adapters.sqlite import SqliteSettings
+
+        path = SqliteSettings.from_url(url).path
+        return path is None or path.exists()
     raise Misconfigured(f"{url!r} names no store everlog knows: write memory: or sqlite:///shop.db")

@@ -89,9 +89,10 @@ class Execution(Generic[S, E]):
         if self.attempts < 1:
             raise InvalidInput(f"attempts={self.attempts} must be 1 or more")
         for attempt in itertools.count(1):
+            # Load before looking: the same request, done elsewhere in between, would be refused for what itself did.
+            loaded: Loaded[S] = yield Load()
             if self.request_id is not None and (yield Look(self._ids(1))):
                 return (yield from self._first_answer())
-            loaded: Loaded[S] = yield Load()
             append = self._decided(loaded)
             if append is None:
                 return Result(loaded.state, (), loaded.version, loaded.position)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from everlog.core.envelope import StoredEvent, StoredSnapshot
-from everlog.core.errors import EverlogError, InvalidInput, UnknownEventType, UnreadableEvent
+from everlog.core.errors import InvalidInput, Misconfigured, UnknownEventType
 from everlog.domain.codec import Codec
 from everlog.domain.decider import Decider
 from everlog.domain.fingerprint import fingerprint, state_codec
@@ -47,8 +47,9 @@ class Loader(Generic[S]):
         self._wanted = frozenset(types.stored_as(decider.event_types()))
         self._current = {kind.name: kind.version for kind in types.kinds.values()}
         self._classes = {kind.name for kind in types.kinds.values() if kind.cls in decider.event_types()}
-        self._codec: Codec[S] = state_codec(decider)
-        self._fingerprint = fingerprint(decider, types)
+        # Without snapshots a state may be anything, JSON or not.
+        self._codec: Codec[S] | None = None if decider.snapshot_every is None else state_codec(decider)
+        self._fingerprint = b"" if decider.snapshot_every is None else fingerprint(decider, types)
         self._loads = itertools.count(1)
         self._compare_every = compare_every
 
@@ -87,7 +88,7 @@ class Loader(Generic[S]):
             latest = max(latest, stored.occurred_at)
             if (stored.type, stored.schema_version) in wanted:
                 for event in recorded(stored):
-                    if event.type in classes:
+                    if event.type in classes or self._types.may_become(event, classes):
                         state = evolve(state, event.data)
             elif stored.type in classes:
                 self._refuse(stored)
@@ -99,7 +100,7 @@ class Loader(Generic[S]):
     def save_snapshot_when_due(self, store: Store, tenant: str, stream: str, loaded: Loaded[S]) -> None:
         """Every `snapshot_every` events; one that cannot be written is counted, because the events are safe."""
         every = self.decider.snapshot_every
-        if every is None or loaded.version // every <= loaded.snapshot_version // every:
+        if every is None or self._codec is None or loaded.version // every <= loaded.snapshot_version // every:
             return
         try:
             state = self._codec.encode(loaded.state)
@@ -109,20 +110,20 @@ class Loader(Generic[S]):
                 )
             )
             self._counters.count("snapshots_saved")
-        except EverlogError:
+        except Exception:  # whatever the state's type or the store raises
             self._counters.count("snapshots_failed")
 
     def _snapshot(
         self, store: Store, tenant: str, stream: str, version: int, occurred_at: int | None
     ) -> tuple[Loaded[S], StoredSnapshot] | None:
-        if self.decider.snapshot_every is None:
+        if self._codec is None:
             return None
         found = store.snapshots.latest(tenant, stream, self._fingerprint, version=version, occurred_at=occurred_at)
         if found is None:
             return None
         try:
             state = self._codec.decode(found.state)
-        except (ValueError, TypeError):
+        except Exception:  # whatever the state's type raises over values it does not like
             self._counters.count("snapshots_unreadable")
             return None
         return Loaded(state, found.version, found.position, found.occurred_at, found.version), found
@@ -153,10 +154,10 @@ def check_snapshots(decider: Decider[Any, Any, Any]) -> None:
     """Raise what writing a snapshot of the initial state would raise, when the platform is built."""
     if decider.snapshot_every is None:
         return
-    codec = state_codec(decider)
     try:
+        codec = state_codec(decider)
         back = codec.decode(codec.encode(decider.initial))
-    except (InvalidInput, ValueError, TypeError, UnreadableEvent) as error:
+    except (InvalidInput, Misconfigured) as error:
         raise InvalidInput(str(error)) from error
     if back != decider.initial:
         raise InvalidInput(f"{decider.initial!r} comes back as {back!r}")

@@ -117,3 +117,19 @@ class StoredSnapshot(NamedTuple):
     position: int
     occurred_at: int
     state: bytes
+
+
+class FoldKey(NamedTuple):
+    """Which state of a fold: keys are inside their tenant."""
+
+    tenant: str
+    key: str
+
+
+class FoldState(NamedTuple):
+    """One state of a fold; `position` is that of the last event that changed it."""
+
+    tenant: str
+    key: str
+    state: bytes
+    position: int

@@ -112,3 +112,31 @@ class OutcomeUnknown(EverlogError):
 
     code = "outcome_unknown"
     retryable = True
+
+
+class WaitTimeout(EverlogError):
+    """What was waited for did not come in time; the append itself is stored."""
+
+    code = "wait_timeout"
+    retryable = True
+
+
+class Fenced(EverlogError):
+    """Somebody else owns the subscription by now: this owner's work was rolled back, and it must stop."""
+
+    code = "fenced"
+    retryable = True
+
+    def __init__(self, name: str, epoch: int) -> None:
+        super().__init__(f"subscription {name!r} has another owner than epoch {epoch}: nothing of this batch was kept")
+        self.name, self.epoch = name, epoch
+
+
+class SubscriptionFailed(EverlogError):
+    """A subscription cannot pass one event; it stays before it until its code is mended."""
+
+    code = "subscription_failed"
+
+    def __init__(self, name: str, position: int, reason: str) -> None:
+        super().__init__(f"{name!r} stopped at position {position}: {reason}; mend it, then resume it")
+        self.name, self.position, self.reason = name, position, reason

@@ -12,7 +12,7 @@ import msgspec
 
 from everlog.core.errors import InvalidInput, Misconfigured
 from everlog.core.json import check_json
-from everlog.domain.event import hints_of, is_pydantic
+from everlog.domain.event import field_names, hints_of, is_pydantic
 
 T = TypeVar("T")
 
@@ -26,27 +26,33 @@ class Codec(Generic[T]):
 
     def __init__(self, cls: type[T]) -> None:
         self.cls = cls
-        self._must_walk = not _is_plain(cls, set())
+        try:
+            schema_of(cls)
+        except Exception as error:  # of msgspec or of pydantic, which share no error
+            raise Misconfigured(f"{cls!r} cannot be stored as JSON: {error}") from error
+        self._must_walk = not _is_plain(cls, frozenset())
         if is_pydantic(cls):
             self._encode: Callable[[T], bytes] = _dump_model
             self.decode: Callable[[bytes], T] = cls.model_validate_json  # type: ignore[attr-defined]
         else:
-            try:
-                self._encode = msgspec.json.Encoder(enc_hook=_encode_model).encode
-                self.decode = msgspec.json.Decoder(cls, dec_hook=_decode_model).decode
-            except TypeError as error:
-                raise Misconfigured(f"{cls!r} cannot be stored as JSON: {error}") from error
+            self._encode = msgspec.json.Encoder(enc_hook=_encode_model).encode
+            self.decode = msgspec.json.Decoder(cls, dec_hook=_decode_model).decode
 
     def encode(self, value: T) -> bytes:
-        """Compact JSON; raises `InvalidInput` for a naive datetime, NaN, an infinity, or text that is not Unicode."""
-        if self._must_walk:
-            _refuse(value, type(value).__name__)
+        """Compact JSON; raises `InvalidInput` for a naive datetime, NaN, an infinity, text that is not Unicode, or a
+        value that is not of its field's type: what cannot be read back must not be stored."""
         try:
+            if self._must_walk:
+                _refuse(value, type(value).__name__)
             data = self._encode(value)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidInput(f"{type(value).__name__} cannot be stored as JSON: {error}") from error
         if self._must_walk or _MANY_DIGITS.search(data):
             check_json(data)
+        try:
+            self.decode(data)
+        except Exception as error:  # a type may check itself, and raise what it likes
+            raise InvalidInput(f"{type(value).__name__} could not be read back: {error}") from error
         return data
 
     def convert(self, value: Any) -> T:
@@ -56,16 +62,44 @@ class Codec(Generic[T]):
         return msgspec.convert(value, self.cls, dec_hook=_decode_model, str_keys=True, builtin_types=())
 
 
-def _is_plain(hint: object, seen: set[object]) -> bool:
-    """Whether nothing inside can be a datetime, a float or an open type, so that encoding needs no second look."""
-    if hint in _SAFE or hint in seen or hint is Ellipsis or isinstance(hint, str | int):
+def schema_of(cls: Any) -> Any:
+    """The JSON Schema of a class, as plain data; raises `TypeError` for a type JSON cannot hold."""
+    if isinstance(cls, type) and is_pydantic(cls):
+        return _settled(cls.model_json_schema())  # type: ignore[attr-defined]
+    return _settled(msgspec.json.schema(cls, schema_hook=_schema_of_model))
+
+
+def _settled(schema: Any) -> Any:
+    """The default of a set in one order, whichever the process gave it."""
+    if isinstance(schema, dict):
+        settled = {key: _settled(value) for key, value in schema.items()}
+        if schema.get("uniqueItems") and isinstance(schema.get("default"), list):
+            settled["default"] = sorted(schema["default"], key=msgspec.json.encode)
+        return settled
+    return [_settled(one) for one in schema] if isinstance(schema, list) else schema
+
+
+def _schema_of_model(cls: type) -> dict[str, Any]:
+    if is_pydantic(cls):
+        return cls.model_json_schema()  # type: ignore[attr-defined, no-any-return]
+    raise NotImplementedError(cls)  # msgspec's protocol for "not mine"
+
+
+def _is_plain(hint: object, inside: frozenset[object]) -> bool:
+    """Whether nothing inside can be a datetime, a float, an open type or itself, so that encoding needs no second
+    look."""
+    if hint in _SAFE or hint is Ellipsis or isinstance(hint, str | int):
         return True
-    if typing.get_origin(hint) is not None:
-        return typing.get_origin(hint) is not typing.Generic and all(_is_plain(x, seen) for x in typing.get_args(hint))
-    if isinstance(hint, type) and (dataclasses.is_dataclass(hint) or issubclass(hint, msgspec.Struct)):
-        seen.add(hint)
-        return all(_is_plain(field, seen) for field in hints_of(hint).values())
+    origin = typing.get_origin(hint)
+    if origin is not None:
+        return not _is_record(origin) and all(_is_plain(one, inside) for one in typing.get_args(hint))
+    if _is_record(hint) and hint not in inside:
+        return all(_is_plain(field, inside | {hint}) for field in hints_of(hint).values())
     return False
+
+
+def _is_record(cls: object) -> typing.TypeGuard[type]:
+    return isinstance(cls, type) and (dataclasses.is_dataclass(cls) or issubclass(cls, msgspec.Struct))
 
 
 def _refuse(value: object, path: str) -> None:
@@ -76,19 +110,21 @@ def _refuse(value: object, path: str) -> None:
             raise InvalidInput(f"{path} is {value}, which JSON cannot hold")
         case Mapping():
             for key, inner in value.items():
+                _refuse(key, f"a key of {path}")
                 _refuse(inner, f"{path}[{key!r}]")
         case tuple() | list() | frozenset() | set():
             for index, inner in enumerate(value):
                 _refuse(inner, f"{path}[{index}]")
         case _ if dataclasses.is_dataclass(value) or isinstance(value, msgspec.Struct) or is_pydantic(type(value)):
-            for name in hints_of(type(value)):
+            for name in [*field_names(type(value)), *(getattr(value, "model_extra", None) or ())]:
                 _refuse(getattr(value, name), f"{path}.{name}")
         case _:
             pass
 
 
 def _dump_model(value: Any) -> bytes:
-    return value.model_dump_json().encode()  # type: ignore[no-any-return]
+    """By the names and without the computed fields, so that the model can be read back from it."""
+    return value.model_dump_json(by_alias=True, round_trip=True).encode()  # type: ignore[no-any-return]
 
 
 def _encode_model(value: Any) -> object:
@@ -99,5 +135,5 @@ def _encode_model(value: Any) -> object:
 
 def _decode_model(cls: type, value: object) -> object:
     if is_pydantic(cls):
-        return cls.model_validate(value)  # type: ignore[attr-defined]
+        return cls.model_validate_json(msgspec.json.encode(value))  # type: ignore[attr-defined]
     raise TypeError(f"objects of type {cls.__name__} are not supported")

@@ -23,4 +23,4 @@ class Criteria:
     def match(self, known: EventTypes) -> Match:
         """As stored: old types that yield the asked ones included, so a boundary may refuse once too often, never once
         too seldom."""
-        return Match(known.stored_as(self.types), self.tags)
+        return Match(known.matching(self.types), self.tags)

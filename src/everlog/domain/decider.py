@@ -83,3 +83,5 @@ def _hints(function: Callable[..., object], what: str) -> dict[str, Any]:
         raise Misconfigured(
             f"{what} has an annotation that cannot be found: {error}; define it in the module"
         ) from error
+    except TypeError as error:
+        raise Misconfigured(f"{what} is no function whose annotations can be read: {error}") from error

@@ -6,12 +6,13 @@ import typing
 from collections import abc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from string import Formatter
 from typing import Any, TypeVar, dataclass_transform
 
 import msgspec
 
-from everlog.core.errors import Misconfigured
+from everlog.core.errors import InvalidInput, Misconfigured
 from everlog.core.names import printable, type_name
 
 T = TypeVar("T")
@@ -50,7 +51,8 @@ class EventKind:
             if not field:
                 made.append(text)
             elif (value := getattr(event, field)) is not None:
-                made.append(printable("tag", f"{text}{value}"))
+                plain = value.value if isinstance(value, Enum) else value  # as stored, however the member is named
+                made.append(printable("tag", f"{text}{plain}"))
         return tuple(made)
 
 
@@ -63,7 +65,12 @@ def event(name: str, *, version: int = 1, tags: Sequence[str] = ()) -> Callable[
     """
     if version < 1:
         raise Misconfigured(f"event {name!r} has version {version}: versions start at 1")
-    type_name(name)
+    if isinstance(tags, str):
+        raise Misconfigured(f"event {name!r} has the tags {tags!r}, one text: write tags=[{tags!r}]")
+    try:
+        type_name(name)
+    except InvalidInput as error:
+        raise Misconfigured(str(error)) from error
 
     def declare(cls: type[T]) -> type[T]:
         declared = _frozen(cls, name)
@@ -90,6 +97,11 @@ def is_event(cls: object) -> bool:
 def is_pydantic(cls: type) -> bool:
     """Told by its methods, so that pydantic need not be installed."""
     return hasattr(cls, "model_validate_json") and hasattr(cls, "model_dump_json")
+
+
+def is_record(cls: type) -> bool:
+    """Whether it has named, typed fields: a dataclass, a struct or a model."""
+    return dataclasses.is_dataclass(cls) or is_pydantic(cls) or issubclass(cls, msgspec.Struct)
 
 
 def check_fields(cls: type, *, complete: bool = True) -> None:
@@ -129,17 +141,21 @@ def _frozen(cls: type[T], name: str) -> type[T]:
 
 
 def _template(cls: type, name: str, tag: str) -> tuple[str, str]:
-    pieces = list(Formatter().parse(tag))
-    text = pieces[0][0] if pieces else ""
-    if not pieces or len(pieces) > 1 or pieces[0][2] or pieces[0][3]:
-        raise Misconfigured(
-            f"tag {tag!r} of event {name!r} must be text that may end in one field: 'order:{{order_id}}'"
-        )
-    field = pieces[0][1] or ""
+    try:
+        [(text, field, spec, conversion)] = Formatter().parse(tag)
+        printable("tag", text if field is None else f"{text}…")
+    except (ValueError, InvalidInput) as error:  # not one piece, a brace without its partner, text no tag may hold
+        raise _bad_template(name, tag) from error
+    if spec or conversion:
+        raise _bad_template(name, tag)
     known = field_names(cls)
-    if field and field not in known:
+    if field is not None and field not in known:
         raise Misconfigured(f"tag {tag!r} of event {name!r} names no field: it has {', '.join(known)}")
-    return text, field
+    return text, field or ""
+
+
+def _bad_template(name: str, tag: str) -> Misconfigured:
+    return Misconfigured(f"tag {tag!r} of event {name!r} must be text that may end in one field: 'order:{{order_id}}'")
 
 
 def _check_fields(cls: type, path: str, complete: bool, seen: set[type]) -> None:
@@ -157,26 +173,35 @@ def _check_fields(cls: type, path: str, complete: bool, seen: set[type]) -> None
 
 
 def _check_type(hint: object, name: str, path: str, complete: bool, seen: set[type]) -> None:
+    while (named := getattr(hint, "__supertype__", None) or getattr(hint, "__value__", None)) is not None:
+        hint = named  # a NewType, or a `type X = …` of Python 3.12
     origin = typing.get_origin(hint) or hint
-    if isinstance(origin, type) and origin in _MUTABLE:
-        raise Misconfigured(f"{path} is a {origin.__name__}, which can change: use {_MUTABLE[origin]}")
+    instead = _mutable(origin)
+    if instead is not None:
+        raise Misconfigured(f"{path} is a {getattr(origin, '__name__', origin)}, which can change: use {instead}")
     if origin is float and _is_money(name):
         raise Misconfigured(f"{path} is money as a float, which cannot hold a cent: use Money(minor, currency)")
     for inner in typing.get_args(hint):
         if not isinstance(inner, str):
             _check_type(inner, name, path, complete, seen)
-    if isinstance(origin, type) and _is_record(origin):
+    if isinstance(origin, type) and is_record(origin):
         if not is_event(origin) and origin not in seen:
             _frozen(origin, f"{path} of type {origin.__name__}")
         _check_fields(origin, path, complete, seen)
 
 
-def _is_record(cls: type) -> bool:
-    return dataclasses.is_dataclass(cls) or is_pydantic(cls) or issubclass(cls, msgspec.Struct)
+def _mutable(origin: object) -> str | None:
+    """What to use instead of a type whose values can change."""
+    if typing.is_typeddict(origin):
+        return "a frozen dataclass"
+    if not isinstance(origin, type):
+        return None
+    return next((instead for mutable, instead in _MUTABLE.items() if issubclass(origin, mutable)), None)
 
 
 def _is_money(name: str) -> bool:
     words = "".join(f"_{c}" if c.isupper() else c for c in name).lower().split("_")
+    words += [word.removesuffix("s") for word in words]
     return not _MONEY_WORDS.isdisjoint(words) and _RATIO_WORDS.isdisjoint(words)
 
 

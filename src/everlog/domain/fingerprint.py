@@ -1,28 +1,44 @@
-"""What a snapshot depends on besides its events: change any of it and old snapshots are not found (design D17)."""
+"""What a snapshot depends on besides its events: change any of it and old snapshots are not found (design D17).
 
+Followed are the functions, methods, classes and constants of `evolve`'s own top-level package that its code mentions:
+as globals, in closures, as members of imported modules, as methods of the state, of what it holds and of the events.
+What is only known while running (`getattr` by a computed name, an import inside a function) is not: raise
+`snapshot_version` when such a thing changes.
+"""
+
+import dataclasses
+import dis
+import functools
 import hashlib
 import types
-from collections.abc import Callable, Iterable
+import typing
+from collections.abc import Iterable, Iterator
+from enum import Enum
 from typing import Any
 
-import msgspec
-
-from everlog.domain.codec import Codec
+from everlog.domain.codec import Codec, schema_of
 from everlog.domain.decider import Decider
-from everlog.domain.event import is_pydantic
+from everlog.domain.event import members
 from everlog.domain.types import EventTypes
+from everlog.domain.upcast import Upcaster
+
+_LAYOUT = {"NOP", "CACHE", "RESUME", "EXTENDED_ARG"}  # how code is laid out, not what it computes
 
 
 def fingerprint(decider: Decider[Any, Any, Any], types_: EventTypes) -> bytes:
     """SHA-256 over the state's schema, `evolve` and what it calls in its own package, the upcasters and the version."""
-    code = _Code(_package(decider.evolve))
+    upcasters = _upcasters(decider, types_)
+    theirs = [upcaster.original for upcaster in upcasters if upcaster.original]
+    code = _Code({_top(function.__module__) for function in (decider.evolve, *theirs)})
     code.add(decider.evolve)
-    for upcaster in _upcasters(decider, types_):
-        code.note(str(upcaster.source), str(upcaster.targets))
-        code.add(upcaster.original)
+    for upcaster in upcasters:
+        code.add((upcaster.source, upcaster.targets, upcaster.original or upcaster.step))
     for cls in decider.event_types():
-        code.note(repr(schema_of(cls)))
-    code.note(repr(schema_of(decider.state_type())), repr(decider.initial), str(decider.snapshot_version))
+        code.add(schema_of(cls))
+        code.add_classes(cls)
+    for cls in members(decider.state_type()):
+        code.add_classes(cls)
+    code.add((schema_of(decider.state_type()), decider.initial, decider.snapshot_version))
     return code.digest.digest()
 
 
@@ -30,87 +46,158 @@ def state_codec(decider: Decider[Any, Any, Any]) -> Codec[Any]:
     return Codec(decider.state_type())
 
 
-def schema_of(cls: Any) -> Any:
-    """The JSON Schema of a class, as plain data."""
-    if isinstance(cls, type) and is_pydantic(cls):
-        return cls.model_json_schema()  # type: ignore[attr-defined]
-    return msgspec.json.schema(cls, schema_hook=_schema_of_model)
-
-
-def _schema_of_model(cls: type) -> dict[str, Any]:
-    if is_pydantic(cls):
-        return cls.model_json_schema()  # type: ignore[attr-defined, no-any-return]
-    raise NotImplementedError(cls)  # msgspec's protocol for "not mine"
-
-
-def _upcasters(decider: Decider[Any, Any, Any], types_: EventTypes) -> Iterable[Any]:
+def _upcasters(decider: Decider[Any, Any, Any], types_: EventTypes) -> list[Upcaster]:
     sources = types_.stored_as(decider.event_types())
     return [types_.chain.steps[source] for source in sources if source in types_.chain.steps]
 
 
-def _package(function: Callable[..., object]) -> str:
-    return function.__module__.partition(".")[0]
-
-
 class _Code:
-    """Collects the meaning of functions, not their place: byte code, constants and names, but no line numbers."""
+    """Collects the meaning of functions, not their place: instructions, constants and names, but no line numbers."""
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, packages: Iterable[str]) -> None:
         self.digest = hashlib.sha256()
-        self._package = package
-        self._seen: set[int] = set()
+        self._packages = frozenset(packages)
+        self._seen: dict[int, object] = {}  # by identity, and kept alive, or another object could get the same one
 
-    def note(self, *texts: str) -> None:
+    def add(self, thing: Any) -> None:
+        """Anything code may mention: values each time, what could lead back to itself once."""
+        match thing:
+            case Enum():
+                self._note(f"{type(thing).__qualname__}.{thing.name}")
+                self.add(thing.value)
+            case None | str() | bytes() | int() | float() | complex():
+                self._note(repr(thing))
+            case tuple():
+                self._note(f"{len(thing)} in order")
+                self._add_all(thing)
+            case set() | frozenset():
+                self._note(*sorted(self._alone(one) for one in thing))
+            case types.CodeType():
+                self._instructions(thing)
+            case _ if id(thing) in self._seen:
+                self._note("again")
+            case _:
+                self._seen[id(thing)] = thing
+                self._add_once(thing)
+
+    def add_classes(self, hint: Any) -> None:
+        """The classes a type hint names, and those their fields name."""
+        origin = typing.get_origin(hint)
+        if origin is None and isinstance(hint, type):
+            self.add(hint)
+        for inner in (origin, *typing.get_args(hint)) if origin else ():
+            self.add_classes(inner)
+
+    def _note(self, *texts: str) -> None:
         for text in texts:
-            raw = text.encode()
+            raw = text.encode(errors="surrogatepass")
             self.digest.update(len(raw).to_bytes(8, "big") + raw)
 
-    def add(self, thing: object) -> None:
-        if id(thing) in self._seen:
-            return
-        self._seen.add(id(thing))
-        if isinstance(thing, types.MethodType):
-            self.add(thing.__func__)
-        elif isinstance(thing, types.FunctionType):
-            self._function(thing)
-        elif isinstance(thing, type):
-            if self._ours(thing):
-                for name, member in sorted(vars(thing).items()):
-                    if isinstance(member, types.FunctionType) and member.__module__ == thing.__module__:
-                        self.note(name)
-                        self.add(member)
-        elif isinstance(thing, dict):
-            for key, value in thing.items():
-                self.add(key)
-                self.add(value)
-        elif isinstance(thing, str | int | float | bool | bytes | tuple | frozenset | type(None)):
-            self.note(repr(thing))
+    def _add_all(self, things: Iterable[object]) -> None:
+        for thing in things:
+            self.add(thing)
+
+    def _alone(self, thing: object) -> str:
+        code = _Code(self._packages)
+        code.add(thing)
+        return code.digest.hexdigest()
+
+    def _add_once(self, thing: Any) -> None:
+        match thing:
+            case types.FunctionType():
+                self._function(thing)
+            case type():
+                self._class(thing)
+            case list():
+                self._add_all([len(thing), *thing])
+            case dict() | types.MappingProxyType():
+                self._add_all([len(thing), *thing.items()])
+            case types.MethodType():
+                self._add_all([thing.__func__, thing.__self__])
+            case functools.partial():
+                self._add_all([thing.func, thing.args, thing.keywords])
+            case property():
+                self._add_all([thing.fget, thing.fset])
+            case functools.cached_property():
+                self.add(thing.func)
+            case _ if hasattr(thing, "__wrapped__"):  # a static or class method, or a cached function
+                self.add(thing.__wrapped__)
+            case _:
+                self._object(thing)
 
     def _function(self, function: types.FunctionType) -> None:
-        self._code(function.__code__)
-        self.note(repr(function.__defaults__))
-        for cell in function.__closure__ or ():
-            self.add(cell.cell_contents)
-        for name in _names(function.__code__):
-            value = function.__globals__.get(name)
-            if isinstance(value, types.FunctionType | type) and not self._ours(value):
-                self.note(f"{value.__module__}.{value.__qualname__}")
-            elif value is not None and not isinstance(value, types.ModuleType):
-                self.note(name)
-                self.add(value)
+        self._note(function.__qualname__)
+        if not self._ours(function):
+            return
+        self._instructions(function.__code__)
+        self._add_all([function.__defaults__, function.__kwdefaults__])
+        self._add_all(cell.cell_contents for cell in function.__closure__ or ())
+        self._globals(function)
 
-    def _code(self, code: types.CodeType) -> None:
-        self.note(code.co_code.hex(), repr(code.co_names), repr(code.co_varnames))
-        for constant in code.co_consts:
-            if isinstance(constant, types.CodeType):
-                self._code(constant)
-            elif constant != code.co_consts[0] or not isinstance(constant, str):  # the docstring changes no state
-                self.note(repr(constant))
+    def _instructions(self, code: types.CodeType) -> None:
+        self.add((code.co_varnames, code.co_argcount, code.co_kwonlyargcount, code.co_exceptiontable))
+        for step in dis.get_instructions(code):
+            if step.opname not in _LAYOUT:
+                self.add((step.opname, step.argval))
+
+    def _globals(self, function: types.FunctionType) -> None:
+        """What the code's global names stand for; of our own modules, the members it could mean by `module.member`."""
+        names, attributes = _names(function.__code__)
+        spaces = [(names, function.__globals__)]
+        for wanted, space in spaces:
+            for name in sorted(wanted & space.keys()):
+                value = space[name]
+                if not isinstance(value, types.ModuleType):
+                    self.add((name, value))
+                elif _top(value.__name__) in self._packages and all(vars(value) is not known for _, known in spaces):
+                    spaces.append((attributes, vars(value)))
+
+    def _class(self, cls: type) -> None:
+        self._note(cls.__qualname__)
+        if not self._ours(cls):
+            return
+        self._add_all(cls.__mro__[1:])
+        if issubclass(cls, Enum):
+            self._add_all(cls)
+        for name, member in sorted(vars(cls).items()):
+            if isinstance(member, types.FunctionType) or not name.startswith("_"):
+                self.add((name, member))
+        for hint in _hints(cls):
+            self.add_classes(hint)
+
+    def _object(self, thing: Any) -> None:
+        """By its fields if it is a record or of our own class, else as it shows itself, unless that is an address."""
+        self.add(type(thing))
+        if dataclasses.is_dataclass(thing):
+            self._add_all(getattr(thing, field.name) for field in dataclasses.fields(thing))
+        elif hasattr(thing, "__struct_fields__"):
+            self._add_all(getattr(thing, name) for name in thing.__struct_fields__)
+        elif self._ours(type(thing)):
+            self.add(getattr(thing, "__dict__", None))
+        elif " at 0x" not in (shown := repr(thing)):
+            self._note(shown)
 
     def _ours(self, thing: Any) -> bool:
-        return str(thing.__module__).partition(".")[0] == self._package
+        return _top(str(thing.__module__)) in self._packages
 
 
-def _names(code: types.CodeType) -> list[str]:
-    inner = [name for const in code.co_consts if isinstance(const, types.CodeType) for name in _names(const)]
-    return sorted({*code.co_names, *inner})
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _names(code: types.CodeType) -> tuple[set[str], set[str]]:
+    """The names code looks up in its module, and all names it uses; with those of functions inside it."""
+    found = {step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    used = set(code.co_names)
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            more_found, more_used = _names(inner)
+            found, used = found | more_found, used | more_used
+    return found, used
+
+
+def _hints(cls: type) -> Iterator[Any]:
+    try:
+        yield from typing.get_type_hints(cls).values()
+    except (NameError, TypeError):  # a name that exists for the type checker only
+        return

@@ -41,6 +41,18 @@ class Recorded(Generic[E_co]):
         self._raw = raw
         self._data = _UNREAD
 
+    @classmethod
+    def of(cls, stored: StoredEvent, data: Any, type_name: str, schema_version: int, part: int) -> "Recorded[Any]":
+        """An event whose data is decoded already, such as one that came from another process."""
+        made: Recorded[Any] = cls(stored, lambda raw: data, stored.data, type_name, schema_version, part)
+        made._data = data
+        return made
+
+    @property
+    def key(self) -> str:
+        """Stable and unique: give it to services that drop what they have seen before."""
+        return f"{self.id}/{self.part}" if self.part else str(self.id)
+
     @property
     def data(self) -> E_co:
         """The event itself. Raises `UnknownEventType`, `PayloadReleased` or `UnreadableEvent`, naming the position."""
@@ -51,7 +63,7 @@ class Recorded(Generic[E_co]):
                 self._data = self._decode(self._raw)
             except UnreadableEvent:
                 raise
-            except (ValueError, TypeError) as error:  # msgspec and pydantic raise subclasses of ValueError
+            except Exception as error:  # a type may check itself, and raise what it likes
                 raise UnreadableEvent(self.position, self.type, self.schema_version, str(error)) from error
         return self._data  # type: ignore[no-any-return]
 
@@ -114,7 +126,7 @@ class Recorded(Generic[E_co]):
         released = self._raw is None
         attributes = {
             "specversion": "1.0",
-            "id": str(self.id) if self.part == 0 else f"{self.id}/{self.part}",
+            "id": self.key,
             "source": source,
             "type": self.type,
             "subject": self.stream,

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from everlog.core.errors import InvalidInput
+from everlog.domain.codec import schema_of
 from everlog.domain.event import EventKind
-from everlog.domain.fingerprint import schema_of
 from everlog.domain.types import EventTypes
 from everlog.domain.upcast import TypeVersion
 
@@ -70,7 +70,17 @@ def compare(committed: Mapping[str, Any], types: EventTypes) -> list[SchemaFindi
         f for name, old in committed["events"].items() for f in _compare_type(name, old, today.get(name), types)
     ]
     new = [name for name in today if name not in committed["events"]]
-    return findings + [SchemaFinding(name, Compatibility.COMPATIBLE, "new type") for name in new]
+    findings += [SchemaFinding(name, Compatibility.COMPATIBLE, "new type") for name in new]
+    return findings + list(_compare_upcasters(committed.get("upcasters", {}), types))
+
+
+def _compare_upcasters(committed: Mapping[str, Any], types: EventTypes) -> Iterator[SchemaFinding]:
+    """Old names live on in the upcasters only, so one that is gone leaves stored events nobody can read."""
+    readable = {str(TypeVersion(kind.name, kind.version)) for kind in types.kinds.values()}
+    readable |= {str(source) for source in types.chain.steps}
+    for source in sorted(committed.keys() - readable):
+        advice = f"put the upcaster of {source} back (upcast_drop if it means nothing any more)"
+        yield SchemaFinding(source, Compatibility.BREAKING, "no longer upcast", advice)
 
 
 def _compare_type(
@@ -87,6 +97,9 @@ def _compare_type(
             advice = f"stored events are v{old['version']}: never lower a version"
             yield SchemaFinding(name, Compatibility.BREAKING, f"went back to v{new['version']}", advice)
         return
+    if old.get("tags", []) != new["tags"]:
+        advice = "events stored before keep the tags they have"
+        yield SchemaFinding(name, Compatibility.COMPATIBLE, f"tags were {old.get('tags')}, are {new['tags']}", advice)
     for verdict, change in sorted(_compare_schemas(old["schema"], new["schema"]), reverse=True):
         advice = (
             ""
@@ -129,8 +142,7 @@ def _compare_nodes(
         return
     seen |= {key}
     if not _is_object(old.schema) or not _is_object(new.schema):
-        if _plain(old) != _plain(new) and not _widened(old, new):
-            yield Compatibility.NEEDS_UPCASTER, f"{path or 'the event'} changed its type"
+        yield from _compare_values(old, new, path or "the event", seen)
         return
     before, after = old.schema["properties"], new.schema["properties"]
     required = set(new.schema.get("required", ()))
@@ -141,12 +153,52 @@ def _compare_nodes(
         else:
             yield Compatibility.COMPATIBLE, f"{where} is new, with a default"
     for name in sorted(before.keys() - after.keys()):
-        yield Compatibility.COMPATIBLE, f"{path}.{name} is no longer read" if path else f"{name} is no longer read"
+        where = f"{path}.{name}" if path else name
+        if new.schema.get("additionalProperties") is False:
+            yield Compatibility.NEEDS_UPCASTER, f"{where} is gone, and fields that are not declared are refused"
+        else:
+            yield Compatibility.COMPATIBLE, f"{where} is no longer read"
     for name in sorted(before.keys() & after.keys()):
         where = f"{path}.{name}" if path else name
         if name in required and name not in old.schema.get("required", ()):
             yield Compatibility.NEEDS_UPCASTER, f"{where} lost its default"
         yield from _compare_nodes(old.at(before[name]), new.at(after[name]), where, seen)
+
+
+def _compare_values(
+    old: _Node, new: _Node, path: str, seen: frozenset[tuple[int, int]]
+) -> Iterator[tuple[Compatibility, str]]:
+    was, now = _alternatives(old), _alternatives(new)
+    if _plain(old) == _plain(new) or (len(was) == len(now) and all(one in now for one in was)):
+        return
+    if all(one in now for one in was):
+        yield Compatibility.COMPATIBLE, f"{path} takes more than before"
+        return
+    for key, mark in (("items", "[]"), ("additionalProperties", "{}")):
+        if _holds(old, key) and _holds(new, key) and _without(old, key) == _without(new, key):
+            yield from _compare_nodes(old.at(old.schema[key]), new.at(new.schema[key]), f"{path}{mark}", seen)
+            return
+    one, other = _optional(old), _optional(new)
+    if one is not None and other is not None:
+        yield from _compare_nodes(one, other, path, seen)
+        return
+    yield Compatibility.NEEDS_UPCASTER, f"{path} changed its type"
+
+
+def _holds(node: _Node, key: str) -> bool:
+    """Whether it is a list or mapping of one kind of value."""
+    return isinstance(node.schema, Mapping) and isinstance(node.schema.get(key), Mapping)
+
+
+def _without(node: _Node, key: str) -> Any:
+    return _plain(node.at({name: value for name, value in node.schema.items() if name != key}))
+
+
+def _optional(node: _Node) -> _Node | None:
+    """What stands beside `null`, where that is one thing."""
+    parts = node.schema.get("anyOf", ()) if isinstance(node.schema, Mapping) else ()
+    rest = [part for part in parts if part != {"type": "null"}]
+    return node.at(rest[0]) if len(rest) == 1 and len(parts) == 2 else None
 
 
 def _is_object(schema: Any) -> bool:
@@ -170,12 +222,6 @@ def _strip(document: Mapping[str, Any], schema: Any, above: Sequence[str]) -> An
     if isinstance(schema, list):
         return [_strip(document, item, above) for item in schema]
     return schema
-
-
-def _widened(old: _Node, new: _Node) -> bool:
-    """Whether every old alternative is still allowed, such as `int` that became `int | None`."""
-    was, now = _alternatives(old), _alternatives(new)
-    return all(one in now for one in was)
 
 
 def _alternatives(node: _Node) -> list[Any]:

@@ -1,6 +1,6 @@
 """All event types of a platform: from class to bytes, from stored event to what it is today."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -56,6 +56,18 @@ class EventTypes:
             found.update(dict.fromkeys(self.chain.sources_of(TypeVersion(kind.name, kind.version))))
         return tuple(found)
 
+    def matching(self, classes: Iterable[type]) -> tuple[tuple[str, int | None], ...]:
+        """As `stored_as`, in any version of these types: a reader who asks for them must be told of newer ones too."""
+        classes = tuple(classes)
+        names = dict.fromkeys(kind_of(cls).name for cls in classes)
+        older = [source for source in self.stored_as(classes) if source.name not in names]
+        return (*((name, None) for name in names), *older)
+
+    def may_become(self, event: Recorded[Any], names: Container[str]) -> bool:
+        """Whether an event that could not be upcast, so that it still is what was stored, could be one of `names`."""
+        source = TypeVersion(event.type, event.schema_version)
+        return source in self.chain.steps and any(one.name in names for one in self.chain.results_of(source))
+
     def recorded(self, stored: StoredEvent) -> Sequence[Recorded[Any]]:
         """What a stored event is today: usually one, none when dropped, several when split.
 
@@ -80,14 +92,14 @@ class EventTypes:
         wanted = {kind_of(cls).name for cls in classes}
         for stored in events:
             for event in self.recorded(stored):
-                if event.type in wanted:
+                if event.type in wanted or self.may_become(event, wanted):
                     yield event
 
     def _upcast(self, stored: StoredEvent, source: TypeVersion, data: bytes) -> Sequence[Recorded[Any]]:
         try:
             parts = self.chain(source, msgspec.json.decode(data))
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-            # The reader asks for what the step should have made, so it is told where the step failed, and on what.
+        except Exception as error:
+            # Only who asks for what the step should have made is stopped, and told where the step failed, and on what.
             reason = f"its upcaster failed: {type(error).__name__}: {error}"
             return (Recorded(stored, _raising(stored, reason), data, *source, 0),)
         return [

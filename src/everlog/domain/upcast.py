@@ -114,6 +114,14 @@ class UpcasterChain:
             found += [s for s, step in self.steps.items() if reached in step.targets and s not in found]
         return found
 
+    def results_of(self, source: TypeVersion) -> list[TypeVersion]:
+        """Every type and version declared today that a stored one can become; none when it is dropped."""
+        reached = [source]
+        for one in reached:
+            step = self.steps.get(one)
+            reached += [target for target in step.targets if target not in reached] if step else []
+        return [one for one in reached if one not in self.steps]
+
     def _check_targets(self, upcaster: Upcaster, current: Mapping[str, int]) -> None:
         seen, reached = {upcaster.source}, list(upcaster.targets)
         for target in reached:

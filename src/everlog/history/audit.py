@@ -61,27 +61,30 @@ def entry(stored: StoredEvent) -> AuditEntry:
 
 
 def json_lines(entries: Iterable[AuditEntry]) -> Iterator[str]:
-    """One JSON object a line; the data's bytes are exactly those stored."""
+    """One JSON object a line; the data's bytes are exactly those stored, but for line breaks between tokens."""
     for one in entries:
-        yield msgspec.json.encode(one).decode() + "\n"
+        # A raw line break in stored JSON stands between its tokens, never in a text: a blank says the same on one line.
+        line = msgspec.json.encode(one).replace(b"\n", b" ").replace(b"\r", b" ")
+        yield line.decode() + "\n"
 
 
 def csv_lines(entries: Iterable[AuditEntry]) -> Iterator[str]:
     """RFC 4180 with a header; every cell quoted, and one a spreadsheet would run gets a leading quote mark."""
-    yield _row(FIELDS)
+    yield csv_line(FIELDS)
     for one in entries:
-        yield _row([_cell(getattr(one, name)) for name in FIELDS])
+        yield csv_line([getattr(one, name) for name in FIELDS])
+
+
+def csv_line(values: Iterable[object]) -> str:
+    """One record of such a CSV."""
+    line = io.StringIO()
+    csv.writer(line, quoting=csv.QUOTE_ALL).writerow([_cell(value) for value in values])
+    return line.getvalue()
 
 
 def _cell(value: object) -> str:
     text = "" if value is None else bytes(value).decode() if isinstance(value, msgspec.Raw) else str(value)
     return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _row(cells: Iterable[str]) -> str:
-    line = io.StringIO()
-    csv.writer(line, quoting=csv.QUOTE_ALL).writerow(cells)
-    return line.getvalue()
 
 
 def _uuid(raw: bytes | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -11,6 +12,7 @@ from everlog.core.at import At, AtPosition, AtVersion, OccurredAt, RecordedAt
 from everlog.core.clock import micros
 from everlog.core.envelope import StoredEvent
 from everlog.core.errors import InvalidInput
+from everlog.domain.event import field_names, is_pydantic, is_record
 from everlog.domain.recorded import Recorded
 from everlog.domain.types import EventTypes
 from everlog.store.contract import Store
@@ -67,7 +69,7 @@ def difference(
     if isinstance(before, OccurredAt) != isinstance(after, OccurredAt) and after is not None:
         raise InvalidInput("compare two times of occurrence, or two points of the record, not one of each")
     first, last = _cut(store, tenant, stream, before), _cut(store, tenant, stream, after)
-    if first.version > last.version or (first.occurred_at or 0) > (last.occurred_at or NEWEST):
+    if first.version > last.version or _moment(first) > _moment(last):
         raise InvalidInput(f"{before} lies behind {after}: give the earlier point first")
     start = loader.load(store, tenant, stream, version=first.version, occurred_at=first.occurred_at)
     touched: dict[str, list[int]] = {}
@@ -95,20 +97,42 @@ def difference(
 
 
 def flatten(state: object) -> dict[str, object]:
-    """A state as dotted paths to plain values; a state that is one value has the path `state`."""
-    plain = state.model_dump(mode="json") if hasattr(state, "model_dump") else msgspec.to_builtins(state, str_keys=True)
-    return dict(_leaves(plain, "")) if isinstance(plain, Mapping | list) else {"state": plain}
+    """A state as dotted paths to plain values; one that has no parts has the path `state`. A set is one value."""
+    return dict(_leaves(state, ""))
 
 
 def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _leaves(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list) and value:
-        for index, inner in enumerate(value):
-            yield from _leaves(inner, f"{path}[{index}]")
-    else:
-        yield path or "state", value
+    parts = list(_parts(value))
+    for step, inner in parts:
+        yield from _leaves(inner, f"{path}{step}".removeprefix("."))
+    if not parts:
+        yield path or "state", _plain(value)
+
+
+def _parts(value: Any) -> Iterator[tuple[str, object]]:
+    match value:
+        case Mapping():
+            yield from ((f".{_plain(key)}", inner) for key, inner in value.items())
+        case tuple() | list():
+            yield from ((f"[{index}]", inner) for index, inner in enumerate(value))
+        case _ if is_record(type(value)):
+            config = getattr(value, "__struct_config__", None)
+            if config is not None and config.tag_field:
+                yield f".{config.tag_field}", config.tag
+            yield from ((f".{name}", getattr(value, name)) for name in field_names(type(value)))
+        case _ if not isinstance(value, Enum):
+            yield from ((f".{name}", inner) for name, inner in getattr(value, "__dict__", {}).items())
+
+
+def _plain(value: object) -> Any:
+    """As JSON would show it; a set in order, or the same one could look changed."""
+    if isinstance(value, set | frozenset):
+        return sorted(map(_plain, value), key=repr)
+    return msgspec.to_builtins(value, enc_hook=_shown)
+
+
+def _shown(value: Any) -> object:
+    return dict(value) if is_pydantic(type(value)) else repr(value)
 
 
 def _differing(before: Mapping[str, object], after: Mapping[str, object]) -> Sequence[str]:
@@ -120,6 +144,10 @@ def _events(store: Store, tenant: str, stream: str, first: _Cut, last: _Cut) -> 
     """Only what lies between, unless occurrence decides: a late event may have happened long before its neighbours."""
     after = first.version if first.occurred_at is None else 0
     return store.read_stream(tenant, stream, after=after, upto=last.version)
+
+
+def _moment(cut: _Cut) -> int:
+    return NEWEST if cut.occurred_at is None else cut.occurred_at
 
 
 def _cut(store: Store, tenant: str, stream: str, at: At | None) -> _Cut:

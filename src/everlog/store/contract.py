@@ -1,11 +1,11 @@
 """The contract every store keeps. `everlog.testing.conformance` proves it; each adapter joins there in one line."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from everlog.core.envelope import Append, Appended, Head, StoredEvent, StoredSnapshot, StreamHead
+from everlog.core.envelope import Append, Appended, FoldKey, FoldState, Head, StoredEvent, StoredSnapshot, StreamHead
 from everlog.core.errors import EverlogError
 from everlog.store.query import Filter
 
@@ -68,6 +68,21 @@ class Release:
     positions: tuple[int, ...]
     act: Literal["archive", "erasure"]
     reason: str
+
+
+class Inline(Protocol):
+    """Keyed states that change in the append's own transaction; pure, so a failure costs one request."""
+
+    @property
+    def versions(self) -> Mapping[str, int]:
+        """The projections and versions it computes."""
+        ...
+
+    def __call__(
+        self, events: Sequence[StoredEvent], load: Callable[[str, FoldKey], bytes | None]
+    ) -> Mapping[str, Sequence[FoldState]]:
+        """The states these events of one request change, by projection; `load` reads one as the group has it."""
+        ...
 
 
 class Store(Protocol):
@@ -133,6 +148,17 @@ class Store(Protocol):
 
     def join(self, connection: object) -> AbstractContextManager[Joined]:
         """Open a transaction on the caller's connection; commits when the block ends, rolls back when it raises."""
+        ...
+
+    def put_in_force(self, inline: Inline) -> None:
+        """From now on every append folds these projections too; first what is stored already is folded.
+
+        Processes that lack one of these versions may no longer append.
+        """
+        ...
+
+    def on_append(self, hint: Callable[[], None]) -> None:
+        """Call `hint` after each commit of this process's appends; losing one may cost time, never an event."""
         ...
 
     def examine(self, *, deep: bool = False) -> Iterator[Finding]:

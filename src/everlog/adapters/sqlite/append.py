@@ -7,12 +7,19 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from everlog.adapters.sqlite.inline import NO_INLINE, InlineStates
 from everlog.adapters.sqlite.where import driven_by_tags, types_condition, types_values
 from everlog.core.clock import Clock
-from everlog.core.envelope import Append, Appended, Place
-from everlog.core.errors import AppendConditionFailed, EverlogError, IdempotencyConflict, WrongExpectedVersion
+from everlog.core.envelope import Append, Appended, Place, StoredEvent
+from everlog.core.errors import (
+    AppendConditionFailed,
+    EverlogError,
+    IdempotencyConflict,
+    SubscriptionFailed,
+    WrongExpectedVersion,
+)
 from everlog.core.expect import Match, NoneMatching
-from everlog.store.contract import Verdict
+from everlog.store.contract import Inline, Verdict
 from everlog.store.leaf import leaf_hash
 from everlog.store.prepare import PreparedAppend
 
@@ -32,9 +39,12 @@ _LOOKUP = 500
 class Group:
     """The requests of one transaction, in order. Rows are kept until `flush`, so that few statements write many."""
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, inline: Inline | None) -> None:
         self._connection = connection
-        self._head, last = connection.execute("SELECT position, recorded_at FROM everlog_log").fetchone()
+        self._head, last, in_force = connection.execute(
+            "SELECT position, recorded_at, inline FROM everlog_log"
+        ).fetchone()
+        self._inline = None if in_force == NO_INLINE else InlineStates(connection, inline, in_force)
         self._recorded_at = max(clock(), last)
         self._versions: dict[tuple[str, str], int] = {}
         self._ids: set[bytes] = set()
@@ -51,7 +61,10 @@ class Group:
             self._check(prepared.request)
         except EverlogError as error:
             return error
-        return self._place(prepared)
+        try:
+            return self._place(prepared)
+        except SubscriptionFailed as error:
+            return error
 
     def flush(self) -> int:
         """Write what is kept, move the head, and say how many events that were."""
@@ -97,6 +110,8 @@ class Group:
     def _place(self, prepared: PreparedAppend) -> Appended:
         tenant, recorded_at, places = prepared.request.tenant, self._recorded_at, []
         position = self._head
+        if self._inline is not None:
+            self._inline.change(self._as_stored(prepared))
         for new, salt, client_salt, segments, content in prepared.events:
             position += 1
             version = self._version(tenant, new.stream) + 1
@@ -113,12 +128,26 @@ class Group:
         self._head = position
         return Appended(tuple(places), recorded_at)
 
+    def _as_stored(self, prepared: PreparedAppend) -> list[StoredEvent]:
+        """The events as they will lie in the log, for inline folds, which may still refuse them."""
+        tenant, at, versions, stored = prepared.request.tenant, self._recorded_at, dict[str, int](), []
+        for position, (new, *_) in enumerate(prepared.events, self._head + 1):
+            versions[new.stream] = version = versions.get(new.stream, self._version(tenant, new.stream)) + 1
+            occurred_at = at if new.occurred_at is None else new.occurred_at
+            stored.append(StoredEvent(
+                position, tenant, new.stream, version, new.id, new.type, new.schema_version, occurred_at, at,
+                new.actor, new.correlation_id, new.causation_id, new.data, new.client,
+            ))  # fmt: skip
+        return stored
+
     def _write_rows(self) -> None:
         if self._events:
             _insert(self._connection, INSERT_EVENT, self._events)
             _insert(self._connection, INSERT_PAYLOAD, self._payloads)
             _insert(self._connection, INSERT_TAG, self._tags)
             self._events, self._payloads, self._tags = [], [], []
+            if self._inline is not None:
+                self._inline.write()
 
 
 def _insert(connection: sqlite3.Connection, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:

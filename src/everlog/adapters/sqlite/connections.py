@@ -66,6 +66,14 @@ class Connections:
                 raise
 
     @contextmanager
+    def committing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction on the writing connection that commits when the block ends."""
+        with self.write() as connection:
+            with transaction(connection):
+                yield connection
+            self.checkpoint_when_due(connection, 1)
+
+    @contextmanager
     def head_held(self) -> Iterator[None]:
         """The turnstile, and a count of those who hold it so long that others notice."""
         self._check_ready()
@@ -200,7 +208,7 @@ class Connections:
 
 def _create(connection: sqlite3.Connection) -> None:
     schema = resources.files("everlog.adapters.sqlite").joinpath("schema.sql").read_text()
-    head = f"INSERT INTO everlog_log VALUES (1, {FORMAT}, x'{os.urandom(16).hex()}', 1, 0, 0);"
+    head = f"INSERT INTO everlog_log VALUES (1, {FORMAT}, x'{os.urandom(16).hex()}', 1, 0, 0, '{{}}');"
     connection.executescript(f"BEGIN IMMEDIATE; {schema} {head} COMMIT;")
 
 

@@ -20,12 +20,22 @@ def examine(
     """Cheap findings; with `leaves` also every row and every hash."""
     yield Finding("SQLite", "ok", sqlite3.sqlite_version)
     yield _durability(connections)
-    yield from _head(connections, clock)
+    yield from _readable("positions", connections, _head(connections, clock))
     yield _wal(connections)
     if leaves is not None:
-        yield _integrity(connections)
-        yield _payloads(connections)
-        yield _leaves(leaves, log_id)
+        yield from _readable("file", connections, _integrity(connections))
+        yield from _readable("payloads", connections, _payloads(connections))
+        yield from _readable("leaves", connections, _leaves(leaves, log_id))
+
+
+def _readable(check: str, connections: Connections, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """A page that cannot be read is a finding too, and not the end of the examination."""
+    try:
+        yield from findings
+    except StoreUnavailable as error:
+        if connections.closed:
+            raise
+        yield Finding(check, "problem", str(error), "stop writing and restore a verified backup")
 
 
 def _durability(connections: Connections) -> Finding:
@@ -67,17 +77,15 @@ def _wal(connections: Connections) -> Finding:
     return Finding("write-ahead log", "ok", f"{size} bytes")
 
 
-def _integrity(connections: Connections) -> Finding:
-    try:
-        found = connections.rows("PRAGMA integrity_check")[0][0]
-    except StoreUnavailable as error:
-        found = str(error)
+def _integrity(connections: Connections) -> Iterator[Finding]:
+    found = connections.rows("PRAGMA integrity_check")[0][0]
     if found == "ok":
-        return Finding("file", "ok", "SQLite's integrity check passed")
-    return Finding("file", "problem", str(found), "stop writing and restore a verified backup")
+        yield Finding("file", "ok", "SQLite's integrity check passed")
+    else:
+        yield Finding("file", "problem", str(found), "stop writing and restore a verified backup")
 
 
-def _payloads(connections: Connections) -> Finding:
+def _payloads(connections: Connections) -> Iterator[Finding]:
     lost = connections.rows(
         "SELECT min(position), count(*) FROM everlog_event e WHERE NOT EXISTS"
         " (SELECT 1 FROM everlog_payload p WHERE p.position = e.position) AND NOT EXISTS"
@@ -85,18 +93,20 @@ def _payloads(connections: Connections) -> Finding:
     )[0]
     if lost[1]:
         seen = f"{lost[1]} gone without a recorded release, the first at position {lost[0]}"
-        return Finding("payloads", "problem", seen, "restore a verified backup and compare")
-    return Finding("payloads", "ok", "every one is there or was released")
+        yield Finding("payloads", "problem", seen, "restore a verified backup and compare")
+    else:
+        yield Finding("payloads", "ok", "every one is there or was released")
 
 
-def _leaves(leaves: Iterator[LeafRow], log_id: bytes) -> Finding:
+def _leaves(leaves: Iterator[LeafRow], log_id: bytes) -> Iterator[Finding]:
     count = 0
     for row in leaves:
         if not leaf_holds(row, log_id):
             where = f"the event at position {row.event.position} is not what was stored"
-            return Finding("leaves", "problem", where, "restore a verified backup and compare")
+            yield Finding("leaves", "problem", where, "restore a verified backup and compare")
+            return
         count += 1
-    return Finding("leaves", "ok", f"{count} recomputed and equal")
+    yield Finding("leaves", "ok", f"{count} recomputed and equal")
 
 
 def leaf_holds(row: LeafRow, log_id: bytes) -> bool:

@@ -11,14 +11,15 @@ from everlog.adapters.sqlite.translate import translated
 from everlog.core.clock import Clock
 from everlog.core.envelope import Append, Appended
 from everlog.core.errors import EverlogError, Misconfigured, StoreUnavailable, UnsafeSettings
+from everlog.store.contract import Inline
 from everlog.store.prepare import PreparedAppend, prepare
 
 
 class JoinedTransaction:
     """Appends wait here until `flush`, which takes the head; it is called for you as the block ends."""
 
-    def __init__(self, connection: sqlite3.Connection, log_id: bytes, clock: Clock) -> None:
-        self._connection, self._log_id, self._clock = connection, log_id, clock
+    def __init__(self, connection: sqlite3.Connection, log_id: bytes, clock: Clock, inline: Inline | None) -> None:
+        self._connection, self._log_id, self._clock, self._inline = connection, log_id, clock, inline
         self._waiting: list[PreparedAppend] = []
         self.stored = 0
         self.failed = False
@@ -43,7 +44,7 @@ class JoinedTransaction:
                 "the transaction everlog opened was ended inside the block: these events are not stored; "
                 "leave COMMIT and ROLLBACK to the end of the block"
             )
-        group = Group(self._connection, self._clock)
+        group = Group(self._connection, self._clock, self._inline)
         answers: list[Appended] = []
         for prepared in waiting:
             verdict = group.add(prepared)
@@ -55,14 +56,16 @@ class JoinedTransaction:
 
 
 @contextmanager
-def joined(connections: Connections, log_id: bytes, clock: Clock, connection: object) -> Iterator[JoinedTransaction]:
+def joined(
+    connections: Connections, log_id: bytes, clock: Clock, inline: Inline | None, connection: object
+) -> Iterator[JoinedTransaction]:
     """Turnstile, then BEGIN IMMEDIATE on the caller's connection; their own SQLite errors pass through untouched."""
     if not isinstance(connection, sqlite3.Connection):
         raise Misconfigured(f"a SQLite log joins a sqlite3.Connection, not {type(connection).__name__}")
     with _plain_rows(connection):
         _check(connections, connection)
     with connections.head_held():
-        joining = JoinedTransaction(connection, log_id, clock)
+        joining = JoinedTransaction(connection, log_id, clock, inline)
         with transaction(connection):
             yield joining
             if joining.failed:

@@ -6,7 +6,8 @@ CREATE TABLE everlog_log (
     log_id      BLOB NOT NULL CHECK (length(log_id) = 16),
     incarnation INTEGER NOT NULL,
     position    INTEGER NOT NULL,  -- the head: positions are 1 .. position without holes
-    recorded_at INTEGER NOT NULL   -- never decreases
+    recorded_at INTEGER NOT NULL,  -- never decreases
+    inline      TEXT NOT NULL      -- inline folds in force, as JSON: a process that lacks one may not append
 ) STRICT;
 
 CREATE TABLE everlog_event (
@@ -139,3 +140,67 @@ WHEN NEW.log_id IS NOT OLD.log_id OR NEW.position < OLD.position OR NEW.recorded
 BEGIN
     SELECT raise(ABORT, 'everlog: the head only moves forward');
 END;
+
+-- Following: a row a subscription, moved in the transaction of the effect it covers.
+CREATE TABLE everlog_subscription (
+    name            TEXT PRIMARY KEY,
+    kind            TEXT NOT NULL CHECK (kind IN ('projection', 'processor')),
+    version         INTEGER NOT NULL,
+    position        INTEGER NOT NULL,
+    status          TEXT NOT NULL CHECK (status IN ('running', 'paused', 'failed', 'stopped')),
+    epoch           INTEGER NOT NULL,  -- every owner has its own; a commit under another one is refused
+    owner           TEXT NOT NULL,
+    lease_boot      TEXT NOT NULL,     -- which run of the machine the lease's clock belongs to
+    lease_until     INTEGER NOT NULL,  -- microseconds of the boot clock, which nobody can set
+    error           TEXT NOT NULL,
+    failed_position INTEGER NOT NULL,
+    moved_at        INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE everlog_fold (
+    projection TEXT NOT NULL,
+    version    INTEGER NOT NULL,
+    tenant     TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    state      BLOB NOT NULL,
+    position   INTEGER NOT NULL,
+    PRIMARY KEY (projection, version, tenant, key)
+) STRICT, WITHOUT ROWID;
+
+-- Lanes of processors: a failing key, and the positions that wait behind it in order.
+CREATE TABLE everlog_lane (
+    processor TEXT NOT NULL,
+    key       TEXT NOT NULL,
+    status    TEXT NOT NULL CHECK (status IN ('retrying', 'parked', 'waiting')),
+    attempts  INTEGER NOT NULL,
+    next_at   INTEGER NOT NULL,
+    error     TEXT NOT NULL,
+    since     INTEGER NOT NULL,
+    waits_for TEXT,               -- the key of the canary
+    PRIMARY KEY (processor, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX everlog_lane_due ON everlog_lane (processor, next_at) WHERE status = 'retrying';
+
+CREATE TABLE everlog_parked (
+    processor TEXT NOT NULL,
+    key       TEXT NOT NULL,
+    position  INTEGER NOT NULL,
+    PRIMARY KEY (processor, key, position)
+) STRICT, WITHOUT ROWID;
+
+-- Position 0 holds how far events may have been begun, other positions the attempts on one event after a crash.
+CREATE TABLE everlog_mark (
+    processor TEXT NOT NULL,
+    position  INTEGER NOT NULL,
+    number    INTEGER NOT NULL,
+    PRIMARY KEY (processor, position)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE everlog_inbox (
+    consumer    TEXT NOT NULL,
+    incarnation INTEGER NOT NULL,
+    position    INTEGER NOT NULL,
+    part        INTEGER NOT NULL,
+    PRIMARY KEY (consumer, incarnation, position, part)
+) STRICT, WITHOUT ROWID;

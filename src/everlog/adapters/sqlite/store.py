@@ -5,8 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from everlog.adapters.sqlite.append import Group
-from everlog.adapters.sqlite.connections import Connections, transaction
+from everlog.adapters.sqlite.checkpoints import SqliteCheckpoints
+from everlog.adapters.sqlite.connections import Connections
+from everlog.adapters.sqlite.desk import sqlite_desk
 from everlog.adapters.sqlite.examine import examine
+from everlog.adapters.sqlite.folds import SqliteFoldStates
+from everlog.adapters.sqlite.inline import put_in_force
 from everlog.adapters.sqlite.join import JoinedTransaction, joined
 from everlog.adapters.sqlite.read import COLUMNS, PAYLOAD, first_where, read_log, read_stream
 from everlog.adapters.sqlite.settings import SqliteSettings
@@ -17,7 +21,7 @@ from everlog.core.clock import Clock, system_clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.envelope import Append, Appended, Head, StoredEvent, StreamHead
 from everlog.core.errors import EverlogError, OutcomeUnknown, StoreUnavailable
-from everlog.store.contract import Finding, LeafRow, Release, Verdict
+from everlog.store.contract import Finding, Inline, LeafRow, Release, Verdict
 from everlog.store.group import GroupCommit
 from everlog.store.prepare import PreparedAppend, prepare
 from everlog.store.query import Filter
@@ -44,12 +48,17 @@ class SqliteStore:
         clock: Clock = system_clock,
         crash: CrashPoint = nothing,
         counters: Counters | None = None,
+        inline: Inline | None = None,
     ) -> None:
         self._connections = Connections(settings, counters or Counters())
-        self._clock, self._crash = clock, crash
+        self._clock, self._crash, self._inline = clock, crash, inline
+        self._hint: Callable[[], None] = lambda: None
         self._group = GroupCommit(self._write_group)
         self._log_id = self.head().log_id
         self.snapshots = SqliteSnapshots(self._connections)
+        self.checkpoints = SqliteCheckpoints(self._connections, clock)
+        self.fold_states = SqliteFoldStates(self._connections)
+        self.desk = sqlite_desk(self._connections, clock)
 
     def append(self, request: Append) -> Appended:
         verdict = self.append_each([request])[0]
@@ -120,7 +129,7 @@ class SqliteStore:
 
     def release(self, release: Release) -> int:
         rows = [(position, release.act, release.reason, self._clock()) for position in release.positions]
-        with translated(), self._connections.write() as connection, transaction(connection):
+        with translated(), self._connections.committing() as connection:
             connection.executemany(RECORD_RELEASE, rows)
             before = connection.total_changes
             connection.executemany("DELETE FROM everlog_payload WHERE position = ?", [row[:1] for row in rows])
@@ -137,7 +146,13 @@ class SqliteStore:
             after = page[-1][0]
 
     def join(self, connection: object) -> AbstractContextManager[JoinedTransaction]:
-        return joined(self._connections, self._log_id, self._clock, connection)
+        return joined(self._connections, self._log_id, self._clock, self._inline, connection)
+
+    def put_in_force(self, inline: Inline) -> None:
+        put_in_force(self._connections, self, inline)
+
+    def on_append(self, hint: Callable[[], None]) -> None:
+        self._hint = hint
 
     def examine(self, *, deep: bool = False) -> Iterator[Finding]:
         return examine(self._connections, self.leaves() if deep else None, self._clock, self._log_id)
@@ -168,7 +183,7 @@ class SqliteStore:
         with self._connections.write() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                group = Group(connection, self._clock)
+                group = Group(connection, self._clock, self._inline)
                 verdicts = [group.add(request) for request in requests]
                 stored = group.flush()
                 self._crash("append.before_commit")
@@ -181,6 +196,8 @@ class SqliteStore:
                 raise _CommitFailed(str(error)) from error
             self._crash("append.after_commit")
             self._connections.checkpoint_when_due(connection, stored)
+        if stored:
+            self._hint()
         return verdicts
 
     def _position_before(self, recorded_at: int, head: int) -> int:

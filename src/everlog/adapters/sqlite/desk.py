@@ -1,0 +1,167 @@
+"""Lanes, marks and inbox on the log's own file."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from everlog.adapters.sqlite.connections import Connections
+from everlog.adapters.sqlite.translate import translated
+from everlog.core.clock import Clock
+from everlog.core.errors import InvalidInput, NotFound
+from everlog.processing.contract import Desk, Lane, LaneFilter, LaneStatus
+from everlog.subscription.contract import Effects
+
+_PAGE = 500
+_LANE = """SELECT processor, key, status, attempts, next_at, error, since,
+    coalesce((SELECT min(position) FROM everlog_parked p WHERE p.processor = l.processor AND p.key = l.key), 0),
+    (SELECT count(*) FROM everlog_parked p WHERE p.processor = l.processor AND p.key = l.key)
+    FROM everlog_lane l"""
+_MATCHING = """processor = ? AND (? IS NULL OR key = ?) AND (? IS NULL OR key >= ? || '/' AND key < ? || '0')
+    AND (? IS NULL OR instr(error, ?) > 0)"""
+
+_RETRY = """
+    UPDATE everlog_lane SET
+        status = CASE WHEN ?2 IS NULL OR key = ?2 THEN 'retrying' ELSE 'waiting' END,
+        waits_for = CASE WHEN key = ?2 THEN NULL ELSE ?2 END,
+        attempts = 0, next_at = 0
+    WHERE processor = ?1 AND (?3 IS NULL OR key = ?3)
+        AND (?4 IS NULL OR key >= ?4 || '/' AND key < ?4 || '0') AND (?5 IS NULL OR instr(error, ?5) > 0)"""
+_TAKE = "DELETE FROM everlog_parked WHERE processor = ? AND key = ? AND position = ?"
+_CLOSE = "DELETE FROM everlog_lane WHERE processor = ? AND key = ?"
+_TRY_REST = "UPDATE everlog_lane SET status = 'retrying', attempts = 0, next_at = 0 WHERE processor = ? AND key = ?"
+
+
+class SqliteLanes:
+    def __init__(self, connections: Connections, clock: Clock) -> None:
+        self._connections, self._clock = connections, clock
+
+    def open(self, processor: str, keys: Iterable[str]) -> set[str]:
+        wanted = list(keys)
+        found: set[str] = set()
+        for start in range(0, len(wanted), _PAGE):
+            page = wanted[start : start + _PAGE]
+            sql = f"SELECT key FROM everlog_lane WHERE processor = ? AND key IN ({', '.join('?' * len(page))})"
+            found.update(row[0] for row in self._connections.rows(sql, [processor, *page]))
+        return found
+
+    def due(self, processor: str, now: int, limit: int) -> list[Lane]:
+        sql = f"{_LANE} WHERE processor = ? AND status = 'retrying' AND next_at <= ? ORDER BY next_at LIMIT ?"
+        return [Lane(*row) for row in self._connections.rows(sql, (processor, now, limit))]
+
+    def positions(self, processor: str, key: str, limit: int) -> list[int]:
+        sql = "SELECT position FROM everlog_parked WHERE processor = ? AND key = ? ORDER BY position LIMIT ?"
+        return [row[0] for row in self._connections.rows(sql, (processor, key, limit))]
+
+    def totals(self, processor: str) -> tuple[int, int]:
+        sql = """SELECT (SELECT count(*) FROM everlog_lane WHERE processor = ?1),
+            (SELECT count(*) FROM everlog_parked WHERE processor = ?1)"""
+        lanes, events = self._connections.rows(sql, (processor,))[0]
+        return lanes, events
+
+    def find(self, where: LaneFilter) -> Iterator[Lane]:
+        after = ""
+        while page := self._connections.rows(
+            f"{_LANE} WHERE {_MATCHING} AND key > ? ORDER BY key LIMIT {_PAGE}", [*_values(where), after]
+        ):
+            yield from map(Lane._make, page)
+            after = page[-1][1]
+
+    def park(self, effects: Effects, processor: str, key: str, positions: Sequence[int]) -> None:
+        rows = [(processor, key, position) for position in positions]
+        effects.connection.executemany("INSERT OR IGNORE INTO everlog_parked VALUES (?, ?, ?)", rows)
+
+    def set(
+        self, effects: Effects, processor: str, key: str, status: LaneStatus, attempts: int, next_at: int, error: str
+    ) -> None:
+        effects.execute(
+            """INSERT INTO everlog_lane VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL)
+            ON CONFLICT (processor, key) DO UPDATE SET status = ?3, attempts = ?4, next_at = ?5, error = ?6""",
+            (processor, key, status, attempts, next_at, error, self._clock()),
+        )
+        if status == "parked":
+            effects.execute(
+                "UPDATE everlog_lane SET status = 'parked', waits_for = NULL WHERE processor = ? AND waits_for = ?",
+                (processor, key),
+            )
+
+    def done(self, effects: Effects, processor: str, key: str, position: int) -> bool:
+        values = (processor, key)
+        effects.execute(
+            "DELETE FROM everlog_parked WHERE processor = ? AND key = ? AND position = ?", (*values, position)
+        )
+        if effects.execute("SELECT 1 FROM everlog_parked WHERE processor = ? AND key = ? LIMIT 1", values):
+            return False
+        effects.execute(_CLOSE, values)
+        effects.execute(
+            """UPDATE everlog_lane SET status = 'retrying', next_at = 0, waits_for = NULL
+            WHERE processor = ? AND waits_for = ?""",
+            values,
+        )
+        return True
+
+    def retry(self, where: LaneFilter, *, canary: bool) -> int:
+        first = next(self.find(where), None)
+        if first is None:
+            return 0
+        values = [where.processor, first.key if canary else None, where.key, where.tenant, where.error]
+        with translated(), self._connections.committing() as connection:
+            return connection.execute(_RETRY, values).rowcount
+
+    def skip(self, processor: str, key: str) -> int:
+        values = (processor, key)
+        with translated(), self._connections.committing() as connection:
+            found = connection.execute(f"{_LANE} WHERE processor = ? AND key = ?", values).fetchone()
+            if found is None:
+                raise NotFound(f"processor {processor!r} has no lane {key!r}: everlog dlq list shows them")
+            lane = Lane(*found)
+            if lane.status == "retrying":
+                raise InvalidInput(f"lane {key!r} is being tried now: wait until it is parked again")
+            connection.execute(_TAKE, (*values, lane.first))
+            connection.execute(_TRY_REST if lane.depth > 1 else _CLOSE, values)
+        return lane.first
+
+
+class SqliteMarks:
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def mark(self, effects: Effects, processor: str, upto: int) -> None:
+        effects.execute(
+            "INSERT INTO everlog_mark VALUES (?1, 0, ?2) ON CONFLICT (processor, position) DO UPDATE SET number = ?2",
+            (processor, upto),
+        )
+
+    def marked(self, processor: str) -> int:
+        found = self._connections.rows(
+            "SELECT number FROM everlog_mark WHERE processor = ? AND position = 0", (processor,)
+        )
+        return found[0][0] if found else 0
+
+    def attempt(self, effects: Effects, processor: str, position: int) -> int:
+        [(number,)] = effects.execute(
+            """INSERT INTO everlog_mark VALUES (?, ?, 1)
+            ON CONFLICT (processor, position) DO UPDATE SET number = number + 1 RETURNING number""",
+            (processor, position),
+        )
+        return int(number)
+
+    def clear(self, effects: Effects, processor: str, upto: int) -> None:
+        effects.execute(
+            "DELETE FROM everlog_mark WHERE processor = ? AND position > 0 AND position <= ?", (processor, upto)
+        )
+
+
+class SqliteInbox:
+    def first(self, effects: Effects, consumer: str, incarnation: int, position: int, part: int) -> bool:
+        added = effects.execute(
+            "INSERT INTO everlog_inbox VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING 1",
+            (consumer, incarnation, position, part),
+        )
+        return bool(added)
+
+
+def sqlite_desk(connections: Connections, clock: Clock) -> Desk:
+    return Desk(SqliteLanes(connections, clock), SqliteMarks(connections), SqliteInbox())
+
+
+def _values(where: LaneFilter) -> list[object]:
+    tenant, error = where.tenant, where.error
+    return [where.processor, where.key, where.key, tenant, tenant, tenant, error, error]

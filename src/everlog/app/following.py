@@ -1,0 +1,118 @@
+"""From the parts of a platform to what follows the log: subscriptions, their handlers, and how handlers are called."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from everlog.app.stores import Backend
+from everlog.core.clock import Clock
+from everlog.core.crash import CrashPoint
+from everlog.core.errors import InvalidInput
+from everlog.domain.recorded import Recorded
+from everlog.domain.types import EventTypes
+from everlog.processing.isolated import IsolatedCalls
+from everlog.processing.processor import Processor
+from everlog.processing.run import Call, ProcessorHandler
+from everlog.projection.fold import Fold
+from everlog.projection.run import FoldHandler, SqlHandler
+from everlog.projection.sql import SqlProjection
+from everlog.store.query import Filter
+from everlog.subscription.contract import Claim
+from everlog.subscription.follower import LEASE_SECONDS, Handler, Subscription
+
+Projection = Fold[Any] | SqlProjection
+Follows = Projection | Processor[Any]
+
+PROCESSOR_PAGE = 100
+
+SessionOf = Callable[[Recorded[Any]], Any]
+"""The session a handler with a second argument is given: of the event's tenant, caused by the event."""
+
+
+def subscription_of(part: Follows, types: EventTypes) -> Subscription:
+    """What a part follows; events that can become one of its classes included."""
+    where = Filter(None, types=types.stored_as(part.events))
+    if isinstance(part, Processor):
+        return Subscription(part.name, "processor", where, start=part.start, page=PROCESSOR_PAGE)
+    return Subscription(part.name, "projection", where, part.version, part.start)
+
+
+def projection_handler(part: Projection, types: EventTypes, backend: Backend) -> Handler:
+    if isinstance(part, Fold):
+        return FoldHandler(part, types, backend.checkpoints, backend.fold_states)
+    return SqlHandler(part, types, backend.checkpoints)
+
+
+class ProcessorCalls:
+    """How the handlers of one worker are called: plain, awaited, with the inbox's transaction, in a child process."""
+
+    def __init__(self, backend: Backend, session_of: SessionOf) -> None:
+        self._backend, self._session_of = backend, session_of
+        self._incarnation = backend.head().incarnation
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._isolated: list[IsolatedCalls] = []
+
+    def of(self, processor: Processor[Any]) -> Call:
+        if processor.is_async and (processor.inbox or processor.isolation):
+            raise InvalidInput(f"processor {processor.name!r}: an async handler has neither inbox nor isolation")
+        if processor.isolation is not None:
+            isolated = IsolatedCalls(processor, processor.isolation)
+            self._isolated.append(isolated)
+            return lambda claim, event: isolated(event)
+        if processor.inbox:
+            return lambda claim, event: self._take_in(processor, claim, event)
+        if processor.is_async:
+            return lambda claim, event: self._await(processor, event)
+        return lambda claim, event: processor(*self._arguments(processor, event))
+
+    def close(self) -> None:
+        for isolated in self._isolated:
+            isolated.close()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _arguments(self, processor: Processor[Any], event: Recorded[Any]) -> tuple[Any, ...]:
+        return (event, self._session_of(event)) if processor.wants_more else (event,)
+
+    def _take_in(self, processor: Processor[Any], claim: Claim, event: Recorded[Any]) -> None:
+        """Effect and inbox row in one fenced transaction: once and for all."""
+        with self._backend.checkpoints.transaction(claim, claim.position) as effects:
+            if self._backend.desk.inbox.first(effects, processor.name, self._incarnation, event.position, event.part):
+                processor(event, effects)
+
+    def _await(self, processor: Processor[Any], event: Recorded[Any]) -> None:
+        if self._loop is None:
+            self._loop = _running_loop()
+        asyncio.run_coroutine_threadsafe(processor(*self._arguments(processor, event)), self._loop).result()
+
+
+def processor_handler(
+    part: Processor[Any],
+    types: EventTypes,
+    backend: Backend,
+    calls: ProcessorCalls,
+    clock: Clock,
+    crash: CrashPoint,
+    stopping: threading.Event,
+    lease_seconds: float = LEASE_SECONDS,
+) -> ProcessorHandler:
+    return ProcessorHandler(
+        part,
+        calls.of(part),
+        types,
+        backend,
+        backend.checkpoints,
+        backend.desk,
+        clock=clock,
+        crash=crash,
+        stopping=stopping,
+        lease_seconds=lease_seconds,
+    )
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    """One event loop on a thread of its own, for all async handlers of the worker."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="everlog-async-handlers", daemon=True).start()
+    return loop

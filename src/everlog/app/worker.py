@@ -1,0 +1,109 @@
+"""The worker: every projection and processor of a platform, each followed on a thread of its own."""
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from everlog.app.following import (
+    Follows,
+    ProcessorCalls,
+    SessionOf,
+    processor_handler,
+    projection_handler,
+    subscription_of,
+)
+from everlog.app.stores import Backend
+from everlog.core.clock import Clock
+from everlog.core.crash import CrashPoint, nothing
+from everlog.domain.types import EventTypes
+from everlog.processing.processor import Processor
+from everlog.processing.run import ProcessorHandler
+from everlog.subscription.contract import Progress
+from everlog.subscription.follower import LEASE_SECONDS, Follower, Handler
+from everlog.subscription.tail import Tail
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a subscription is behind the head, in events of the log."""
+
+    progress: Progress
+    events: int
+
+
+class Worker:
+    """Start it, stop it. Several may run on one log: each subscription has one owner, by lease and fence."""
+
+    def __init__(
+        self,
+        parts: Sequence[Follows],
+        types: EventTypes,
+        backend: Backend,
+        session_of: SessionOf,
+        *,
+        clock: Clock,
+        crash: CrashPoint = nothing,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._backend, self._stopping = backend, threading.Event()
+        self._calls = ProcessorCalls(backend, session_of)
+        self.tail = Tail(backend)
+        backend.on_append(self.tail.hint)
+        self._handlers: list[ProcessorHandler] = []
+        self.moved = threading.Condition()
+        self.followers: dict[str, Follower] = {}
+        for part in parts:
+            handler: Handler
+            if isinstance(part, Processor):
+                handler = processor_handler(
+                    part, types, backend, self._calls, clock, crash, self._stopping, lease_seconds
+                )
+                self._handlers.append(handler)
+            else:
+                handler = projection_handler(part, types, backend)
+            self.followers[part.name] = Follower(
+                subscription_of(part, types),
+                handler,
+                backend,
+                backend.checkpoints,
+                self.tail,
+                owner=self.owner,
+                stopping=self._stopping,
+                lease_seconds=lease_seconds,
+                on_progress=self._tell,
+            )
+        self._threads = [
+            threading.Thread(target=follower.run, name=f"everlog-{name}", daemon=True)
+            for name, follower in self.followers.items()
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout: float = 30.0) -> bool:
+        """Finish what is in hand, leave the leases, and say whether all ended within `timeout` seconds."""
+        self._stopping.set()
+        self.tail.hint()
+        until = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        for handler in self._handlers:
+            handler.close()
+        self._calls.close()
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _tell(self) -> None:
+        with self.moved:
+            self.moved.notify_all()
+
+
+def lags(backend: Backend) -> list[Lag]:
+    """Every subscription of the log, whoever runs it."""
+    head = backend.head().position
+    return [Lag(progress, max(0, head - progress.position)) for progress in backend.checkpoints.progress()]

@@ -1,0 +1,259 @@
+"""A processor as the handler of a subscription: keys side by side, events of a key in order, failures into lanes.
+
+A page is handled whole before its checkpoint. An event that fails opens a lane for its key; it and the later events of
+that key lie there as positions, and other keys go on. Lanes are tried between pages, so one mechanism serves retries,
+dead letters and their replay.
+"""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol
+
+from everlog.core.clock import Clock
+from everlog.core.crash import CrashPoint, nothing
+from everlog.core.envelope import StoredEvent
+from everlog.core.errors import Fenced, StoreUnavailable, SubscriptionFailed
+from everlog.domain.recorded import Recorded
+from everlog.domain.types import EventTypes
+from everlog.processing.contract import Desk, Lane, LaneStatus
+from everlog.processing.processor import Processor
+from everlog.store.contract import Store
+from everlog.store.query import Filter
+from everlog.subscription.contract import Checkpoints, Claim
+from everlog.subscription.follower import LEASE_SECONDS
+
+_LANES_AT_ONCE = 8
+_LANE_PAGE = 100
+
+
+class Call(Protocol):
+    """Runs the handler for one event and returns when its effect is there; raises what it raised."""
+
+    def __call__(self, claim: Claim, event: Recorded[Any]) -> None: ...
+
+
+@dataclass(slots=True)
+class KeyRun:
+    """The events of one key in a page. After the run, `done` of them are handled; `error` says why not all are."""
+
+    key: str
+    events: list[StoredEvent]
+    in_lane: bool = False
+    done: int = 0
+    error: str | None = None
+
+    def undone(self) -> list[int]:
+        return [event.position for event in self.events[self.done :]]
+
+
+class ProcessorHandler:
+    """One thread calls it; handlers run on a pool of `concurrency` threads, the events of a key on one at a time."""
+
+    def __init__(
+        self,
+        processor: Processor[Any],
+        call: Call,
+        types: EventTypes,
+        store: Store,
+        checkpoints: Checkpoints,
+        desk: Desk,
+        *,
+        clock: Clock,
+        stopping: threading.Event,
+        random: Random | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        crash: CrashPoint = nothing,
+    ) -> None:
+        self._processor, self._call, self._types = processor, call, types
+        self._store, self._checkpoints, self._desk = store, checkpoints, desk
+        self._clock, self._stopping, self._random = clock, stopping, random or Random()
+        self._lease_seconds, self._crash = lease_seconds, crash
+        self._pool = ThreadPoolExecutor(processor.concurrency, thread_name_prefix=f"everlog-{processor.name}")
+        self._suspect_upto = 0
+
+    def begin(self, claim: Claim) -> None:
+        """What an earlier owner had begun and not checkpointed may have killed it: go through that one by one."""
+        self._suspect_upto = self._desk.marks.marked(self._processor.name)
+
+    def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
+        at = claim.position
+        self._try_lanes(claim)
+        suspects = [event for event in page if event.position <= self._suspect_upto]
+        for event in suspects:
+            at = self._handle_suspect(claim._replace(position=at), event)
+        rest = page[len(suspects) :]
+        if self._stopping.is_set():
+            return at
+        return self._handle_page(claim._replace(position=at), rest, upto)
+
+    def idle(self, claim: Claim) -> bool:
+        return self._try_lanes(claim)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _handle_page(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
+        runs = self._by_key(page)
+        if runs:
+            with self._checkpoints.transaction(claim, claim.position) as effects:
+                self._desk.marks.mark(effects, self._processor.name, upto)
+            self._crash("processor.marked")
+        self._run_all(claim, [run for run in runs if not run.in_lane])
+        self._crash("processor.effects")
+        return self._settle(claim, runs, upto)
+
+    def _handle_suspect(self, claim: Claim, event: StoredEvent) -> int:
+        """One event alone, its attempt committed before it runs: one that kills the process is parked in the end."""
+        [run] = self._by_key([event]) or [KeyRun("", [])]
+        if run.events and not run.in_lane:
+            with self._checkpoints.transaction(claim, claim.position) as effects:
+                attempt = self._desk.marks.attempt(effects, self._processor.name, event.position)
+            if attempt > self._processor.retry.attempts:
+                run.error = f"the process ended while handling it, {attempt - 1} times"
+                return self._settle(claim, [run], event.position, attempts=attempt)
+            self._run_all(claim, [run])
+        return self._settle(claim, [run], event.position)
+
+    def _by_key(self, page: Sequence[StoredEvent]) -> list[KeyRun]:
+        runs: dict[str, KeyRun] = {}
+        for stored in page:
+            key, error = self._key(stored)
+            if key is None:
+                continue
+            run = runs.setdefault(key, KeyRun(key, []))
+            run.events.append(stored)
+            run.error = run.error or error
+        open_lanes = self._desk.lanes.open(self._processor.name, runs)
+        for run in runs.values():
+            run.in_lane = run.key in open_lanes
+        return list(runs.values())
+
+    def _key(self, stored: StoredEvent) -> tuple[str | None, str | None]:
+        """The lane of a stored event, all parts of which travel together; none when it means nothing to the handler."""
+        events = self._events(stored)
+        if not events:
+            return None, None
+        try:
+            return self._processor.key_of(events[0]), None
+        except Exception as error:
+            return f"{stored.tenant}/{stored.stream}", f"its key raised {_told(error)}"
+
+    def _events(self, stored: StoredEvent) -> list[Recorded[Any]]:
+        return list(self._types.each([stored], self._processor.events))
+
+    def _run_all(self, claim: Claim, runs: Sequence[KeyRun]) -> None:
+        """Returns when all are done; the lease is kept meanwhile. Raises `Fenced` when it was lost."""
+        pending: set[Future[None]] = {self._pool.submit(self._run, claim, run) for run in runs if run.error is None}
+        while pending:
+            done, pending = wait(pending, timeout=self._lease_seconds / 3)
+            for future in done:
+                future.result()
+            if pending and not self._checkpoints.renew(claim, self._lease_seconds):
+                raise Fenced(claim.name, claim.epoch)
+
+    def _run(self, claim: Claim, run: KeyRun) -> None:
+        for stored in run.events:
+            failures = 0
+            while (outcome := self._try(claim, stored)) is _Later:
+                # The world is down, not the event: everything of this processor waits with it.
+                self._stopping.wait(self._processor.retry.backoff.pause(failures, self._random))
+                failures += 1
+                if self._stopping.is_set():
+                    return
+            if isinstance(outcome, str):
+                run.error = outcome
+                return
+            run.done += 1
+            if self._stopping.is_set():
+                return
+
+    def _try(self, claim: Claim, stored: StoredEvent) -> "str | type[_Later] | None":
+        """Nothing when it is handled, what went wrong, or that it should be tried later without counting."""
+        try:
+            for event in self._events(stored):
+                self._call(claim, event)
+        except Fenced:
+            raise
+        except (Exception, SystemExit) as error:
+            return _Later if isinstance(error, (*self._processor.retry.transient, StoreUnavailable)) else _told(error)
+        return None
+
+    def _settle(self, claim: Claim, runs: Sequence[KeyRun], upto: int, *, attempts: int = 1) -> int:
+        """Commit what the page came to: lanes for what failed, and the checkpoint before the first that is undone."""
+        behind = [run for run in runs if run.in_lane or run.error is not None]
+        unfinished = [run.undone()[0] for run in runs if run.error is None and not run.in_lane and run.undone()]
+        reached = min([upto, *(position - 1 for position in unfinished)])
+        name = self._processor.name
+        with self._checkpoints.transaction(claim, reached) as effects:
+            for run in behind:
+                positions = [position for position in run.undone() if position <= reached]
+                if run.error is not None and positions:
+                    status, next_at = self._after_failure(attempts)
+                    self._desk.lanes.set(effects, name, run.key, status, attempts, next_at, run.error)
+                self._desk.lanes.park(effects, name, run.key, positions)
+            self._desk.marks.clear(effects, name, reached)
+        if behind:
+            self._check_limits(reached)
+        return reached
+
+    def _after_failure(self, attempts: int) -> tuple[LaneStatus, int]:
+        retry = self._processor.retry
+        if attempts >= retry.attempts:
+            return "parked", 0
+        return "retrying", self._next(attempts - 1)
+
+    def _next(self, failures: int) -> int:
+        return self._clock() + int(self._processor.retry.backoff.pause(failures, self._random) * 1_000_000)
+
+    def _check_limits(self, position: int) -> None:
+        lanes, events = self._desk.lanes.totals(self._processor.name)
+        if lanes > self._processor.max_lanes or events > self._processor.max_parked:
+            reason = f"{lanes} lanes hold {events} events, more than it may park: mend the cause, retry the lanes"
+            raise SubscriptionFailed(self._processor.name, position, reason)
+
+    def _try_lanes(self, claim: Claim) -> bool:
+        """Try the lanes that are due, some at a time; true when there were any."""
+        due = self._desk.lanes.due(self._processor.name, self._clock(), _LANES_AT_ONCE)
+        pending = {self._pool.submit(self._try_lane, claim, lane) for lane in due if not self._stopping.is_set()}
+        while pending:
+            done, pending = wait(pending, timeout=self._lease_seconds / 3)
+            for future in done:
+                future.result()
+            if pending and not self._checkpoints.renew(claim, self._lease_seconds):
+                raise Fenced(claim.name, claim.epoch)
+        return bool(due)
+
+    def _try_lane(self, claim: Claim, lane: Lane) -> None:
+        attempts, name = lane.attempts, self._processor.name
+        for position in self._desk.lanes.positions(name, lane.key, _LANE_PAGE):
+            if self._stopping.is_set():
+                return
+            attempts += 1
+            with self._checkpoints.transaction(claim, claim.position) as effects:
+                self._desk.lanes.set(effects, name, lane.key, "retrying", attempts, self._clock(), lane.error)
+            outcome = self._try(claim, self._stored(position))
+            with self._checkpoints.transaction(claim, claim.position) as effects:
+                if outcome is None:
+                    self._desk.lanes.done(effects, name, lane.key, position)
+                    attempts = 0
+                    continue
+                if outcome is _Later:
+                    attempts -= 1
+                status, next_at = self._after_failure(attempts)
+                error = outcome if isinstance(outcome, str) else lane.error
+                self._desk.lanes.set(effects, name, lane.key, status, attempts, next_at, error)
+            return
+
+    def _stored(self, position: int) -> StoredEvent:
+        return next(self._store.read(Filter(None), after=position - 1, upto=position))
+
+
+class _Later:
+    """The outcome of a try that a transient error ended."""
+
+
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:2000]

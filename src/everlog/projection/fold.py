@@ -1,0 +1,66 @@
+"""`Fold`: a keyed projection without SQL; key → state, a pure function for each event class (design D9)."""
+
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from everlog.core.errors import Misconfigured
+from everlog.domain.codec import Codec
+from everlog.domain.event import kind_of
+from everlog.domain.recorded import Recorded
+from everlog.subscription.naming import subscription_name, subscription_version
+from everlog.subscription.start import BEGINNING, Start
+
+S = TypeVar("S")
+E = TypeVar("E")
+
+Key = Callable[[Recorded[Any]], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[S]):
+    """How one event class changes the state of one key."""
+
+    event: type
+    key: Key
+    apply: Callable[[S, Recorded[Any]], S]
+
+
+class Fold(Generic[S]):
+    """A read model of states by key, inside each tenant.
+
+    `initial` is the state of a key no event has touched. Raise `version` when the functions change: the model is then
+    built anew. `inline=True` folds in the append's own transaction, so a request sees its own effect.
+    """
+
+    def __init__(
+        self, name: str, *, initial: S, version: int = 1, inline: bool = False, start: Start = BEGINNING
+    ) -> None:
+        self.name, self.version = subscription_name(name), subscription_version(name, version)
+        self.initial, self.inline, self.start = initial, inline, start
+        self.steps: dict[str, Step[S]] = {}
+        self._state_type: Any = type(initial)
+
+    def on(
+        self, event: type[E], *, key: Callable[[Recorded[E]], str | None]
+    ) -> Callable[[Callable[[S, Recorded[E]], S]], Callable[[S, Recorded[E]], S]]:
+        """Decorates the function that gives the state of `key(event)` after an event; a `None` key skips it."""
+        kind = kind_of(event)
+
+        def declare(apply: Callable[[S, Recorded[E]], S]) -> Callable[[S, Recorded[E]], S]:
+            if kind.name in self.steps:
+                raise Misconfigured(f"projection {self.name!r} handles {kind.name!r} twice: keep one function")
+            self.steps[kind.name] = Step(event, key, apply)
+            self._state_type = typing.get_type_hints(apply).get("return", self._state_type)
+            return apply
+
+        return declare
+
+    @property
+    def events(self) -> tuple[type, ...]:
+        return tuple(step.event for step in self.steps.values())
+
+    def codec(self) -> Codec[S]:
+        """Between states and their stored JSON; the type is what the functions say they return."""
+        return Codec(self._state_type)

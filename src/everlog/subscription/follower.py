@@ -1,0 +1,176 @@
+"""The loop under every projection and processor: claim, read a page, hand it over, checkpoint, wait, again."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from everlog.core.envelope import StoredEvent
+from everlog.core.errors import EverlogError, Fenced, StoreUnavailable, SubscriptionFailed
+from everlog.store.contract import Store
+from everlog.store.query import Filter
+from everlog.subscription.contract import Checkpoints, Claim, Kind
+from everlog.subscription.start import BEGINNING, Start
+from everlog.subscription.tail import Tail
+
+LEASE_SECONDS = 10.0
+PAGE = 1000
+EMPTY_CHECKPOINT_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Which events, from where, under which name. A changed `version` begins anew."""
+
+    name: str
+    kind: Kind
+    where: Filter
+    version: int = 1
+    start: Start = BEGINNING
+    page: int = PAGE
+
+
+class Handler(Protocol):
+    """What a page of events is handed to. Called by one thread at a time, always in order."""
+
+    def begin(self, claim: Claim) -> None:
+        """A new ownership: forget what was kept in memory for an earlier one."""
+        ...
+
+    def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
+        """Take effect and checkpoint at a position, which it returns: `upto`, or less when it did not get that far.
+
+        Raises `Fenced` when the ownership was lost and `SubscriptionFailed` when the subscription cannot go on.
+        """
+        ...
+
+    def idle(self, claim: Claim) -> bool:
+        """Called when there is nothing to read; true when it did something and wants to be called again soon."""
+        ...
+
+
+class Follower:
+    """Runs one subscription until it is stopped. `reached` is how far this process has come, also over empty pages."""
+
+    def __init__(
+        self,
+        subscription: Subscription,
+        handler: Handler,
+        store: Store,
+        checkpoints: Checkpoints,
+        tail: Tail,
+        *,
+        owner: str,
+        stopping: threading.Event,
+        lease_seconds: float = LEASE_SECONDS,
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.subscription = subscription
+        self._handler, self._store, self._checkpoints, self._tail = handler, store, checkpoints, tail
+        self._owner, self._stopping, self._lease_seconds = owner, stopping, lease_seconds
+        self._on_progress = on_progress
+        self.reached = 0
+        self.failure: EverlogError | None = None
+
+    def run(self) -> None:
+        """Follow until stopped; trouble of the store is waited out, trouble of the handler marks it failed."""
+        while not self._stopping.is_set():
+            try:
+                self._register()
+                claim = self._checkpoints.claim(self.subscription.name, self._owner, self._lease_seconds)
+                if claim is None:
+                    self._stopping.wait(min(1.0, self._lease_seconds / 4))
+                else:
+                    self._own(claim)
+            except Fenced as error:
+                self.failure = error
+            except StoreUnavailable as error:
+                self.failure = error
+                self._stopping.wait(self._lease_seconds / 4)
+
+    def run_to(self, position: int) -> None:
+        """Follow up to `position` and return; raises what `run` would wait out. For rebuilds and tests."""
+        self._register()
+        claim = self._checkpoints.claim(self.subscription.name, self._owner, self._lease_seconds)
+        if claim is None:
+            raise StoreUnavailable(f"{self.subscription.name!r} is paused, failed, or owned by a running worker")
+        with self._failing(claim):
+            self._handler.begin(claim)
+            while claim.position < position and not self._stopping.is_set():
+                claim, at = self._page(claim, claim.position, position)
+                claim = self._save(claim, at)
+                self._reach(claim.position)
+                if not self._checkpoints.renew(claim, self._lease_seconds):
+                    raise Fenced(claim.name, claim.epoch)
+        self._checkpoints.leave(claim)
+
+    def _register(self) -> None:
+        one = self.subscription
+        known = {progress.name: progress for progress in self._checkpoints.progress()}.get(one.name)
+        if known is None or known.version != one.version:
+            self._checkpoints.register(one.name, one.kind, one.version, one.start.position(self._store))
+
+    def _own(self, claim: Claim) -> None:
+        self.failure = None
+        try:
+            with self._failing(claim):
+                claim = self._follow(claim)
+        except SubscriptionFailed:
+            return
+        self._checkpoints.leave(claim)
+
+    def _follow(self, claim: Claim) -> Claim:
+        self._handler.begin(claim)
+        at = claim.position
+        self._reach(at)
+        renewed = saved = time.monotonic()
+        while not self._stopping.is_set():
+            now = time.monotonic()
+            if now - renewed > self._lease_seconds / 3:
+                if not self._checkpoints.renew(claim, self._lease_seconds):
+                    raise Fenced(claim.name, claim.epoch)
+                renewed = now
+            head = self._store.head().position
+            if head > at:
+                claim, at = self._page(claim, at, head)
+                saved = now if claim.position == at else saved
+                self._reach(at)
+            elif not self._handler.idle(claim):
+                if at > claim.position and now - saved >= EMPTY_CHECKPOINT_SECONDS:
+                    claim, saved = self._save(claim, at), now
+                self._tail.wait(at, min(EMPTY_CHECKPOINT_SECONDS, self._lease_seconds / 4))
+        return self._save(claim, at)
+
+    def _page(self, claim: Claim, at: int, head: int) -> tuple[Claim, int]:
+        """The claim as checkpointed, and the position reached: further, when nothing matched and nothing was saved."""
+        size = self.subscription.page
+        page = list(self._store.read(self.subscription.where, after=at, upto=head, limit=size))
+        if not page:
+            return claim, head
+        reached = self._handler.handle(claim, page, page[-1].position if len(page) == size else head)
+        return claim._replace(position=reached), reached
+
+    def _save(self, claim: Claim, at: int) -> Claim:
+        if at > claim.position:
+            with self._checkpoints.transaction(claim, at):
+                pass
+        return claim._replace(position=at)
+
+    @contextmanager
+    def _failing(self, claim: Claim) -> Iterator[None]:
+        """A handler that cannot go on leaves the subscription marked as failed, unless it has another owner by now."""
+        try:
+            yield
+        except SubscriptionFailed as failed:
+            self.failure = failed
+            self._checkpoints.set_status(
+                claim.name, "failed", error=failed.reason, position=failed.position, epoch=claim.epoch
+            )
+            self._on_progress()
+            raise
+
+    def _reach(self, at: int) -> None:
+        self.reached = at
+        self._on_progress()

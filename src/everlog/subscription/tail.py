@@ -1,0 +1,42 @@
+"""Waiting at the end of the log: hints make it quick, the adaptive poll makes it true."""
+
+import threading
+import time
+
+from everlog.store.contract import Store
+
+SHORTEST_POLL, LONGEST_POLL = 0.005, 0.25
+
+
+class Tail:
+    """The end of one log, for all followers of a process. `hint` may be lost: that costs a poll, never an event."""
+
+    def __init__(self, store: Store, *, shortest: float = SHORTEST_POLL, longest: float = LONGEST_POLL) -> None:
+        self._store = store
+        self._shortest, self._longest = shortest, longest
+        self._changed = threading.Condition()
+        self._hints = 0
+
+    def hint(self) -> None:
+        """Something may have happened: an append, a progress, a stop."""
+        with self._changed:
+            self._hints += 1
+            self._changed.notify_all()
+
+    def wait(self, after: int, seconds: float) -> int:
+        """The head's position once it is beyond `after`; or as it is when `seconds` are over, or on any other hint."""
+        until = time.monotonic() + seconds
+        poll = self._shortest
+        with self._changed:
+            hints = self._hints
+        while True:
+            head = self._store.head().position
+            left = until - time.monotonic()
+            if head > after or left <= 0:
+                return head
+            with self._changed:
+                if self._hints == hints:
+                    self._changed.wait(min(poll, left))
+                if self._hints != hints:
+                    return self._store.head().position
+            poll = min(2 * poll, self._longest)
