@@ -31,6 +31,11 @@ class Loaded(Generic[S]):
     occurred_at: int
     snapshot_version: int = 0
 
+    @property
+    def folded(self) -> bool:
+        """Whether any event counted."""
+        return self.occurred_at > _BEGINNING
+
 
 class Loader(Generic[S]):
     """Loads one decider's aggregates. Thread-safe; built once with the platform."""

@@ -2,7 +2,6 @@
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 
 from everlog.core.errors import InvalidInput
 
@@ -43,7 +42,10 @@ class Money:
         return Money(self.minor * times, self.currency)
 
     def __str__(self) -> str:
-        return f"{Decimal(self.minor).scaleb(-minor_digits(self.currency))} {self.currency}"
+        # By its digits: `Decimal` rounds as the caller's context says.
+        digits, sign = minor_digits(self.currency), "-" if self.minor < 0 else ""
+        text = str(abs(self.minor)).rjust(digits + 1, "0")
+        return f"{sign}{text[:-digits]}.{text[-digits:]} {self.currency}" if digits else f"{sign}{text} {self.currency}"
 
     def _same(self, other: "Money") -> "Money":
         if other.currency != self.currency:

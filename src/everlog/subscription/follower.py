@@ -69,8 +69,8 @@ class Follower:
     ) -> None:
         self.subscription = subscription
         self._handler, self._store, self._checkpoints, self._tail = handler, store, checkpoints, tail
-        self._owner, self._stopping, self._lease_seconds = owner, stopping, lease_seconds
-        self._on_progress = on_progress
+        self.owner, self._stopping, self._lease_seconds = owner, stopping, lease_seconds
+        self.on_progress = on_progress
         self.reached = 0
         self.failure: EverlogError | None = None
 
@@ -79,7 +79,7 @@ class Follower:
         while not self._stopping.is_set():
             try:
                 self._register()
-                claim = self._checkpoints.claim(self.subscription.name, self._owner, self._lease_seconds)
+                claim = self._checkpoints.claim(self.subscription.name, self.owner, self._lease_seconds)
                 if claim is None:
                     self._stopping.wait(min(1.0, self._lease_seconds / 4))
                 else:
@@ -93,7 +93,7 @@ class Follower:
     def run_to(self, position: int) -> None:
         """Follow up to `position` and return; raises what `run` would wait out. For rebuilds and tests."""
         self._register()
-        claim = self._checkpoints.claim(self.subscription.name, self._owner, self._lease_seconds)
+        claim = self._checkpoints.claim(self.subscription.name, self.owner, self._lease_seconds)
         if claim is None:
             raise StoreUnavailable(f"{self.subscription.name!r} is paused, failed, or owned by a running worker")
         with self._failing(claim):
@@ -168,9 +168,9 @@ class Follower:
             self._checkpoints.set_status(
                 claim.name, "failed", error=failed.reason, position=failed.position, epoch=claim.epoch
             )
-            self._on_progress()
+            self.on_progress()
             raise
 
     def _reach(self, at: int) -> None:
         self.reached = at
-        self._on_progress()
+        self.on_progress()

@@ -1,0 +1,101 @@
+"""Building a projection anew: from zero, or on from where a rebuild was cut off, with progress."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from everlog.app.following import Projection, projection_handler, subscription_of
+from everlog.app.stores import Backend
+from everlog.core.errors import Misconfigured, StoreUnavailable
+from everlog.domain.types import EventTypes
+from everlog.projection.fold import Fold
+from everlog.projection.sql import SqlProjection
+from everlog.subscription.follower import LEASE_SECONDS, Follower
+from everlog.subscription.tail import Tail
+
+REBUILD_PAGE = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildProgress:
+    """How far a rebuild is: positions of the log, events a second, and seconds left (0.0 when done)."""
+
+    position: int
+    total: int
+    rate: float
+    seconds_left: float
+
+
+class Rebuild:
+    """One projection, rebuilt in this process. A worker that runs it is fenced off first, and takes it over after."""
+
+    def __init__(
+        self, projection: Projection, types: EventTypes, backend: Backend, *, lease_seconds: float = LEASE_SECONDS
+    ) -> None:
+        if isinstance(projection, Fold) and projection.inline:
+            raise Misconfigured(
+                f"{projection.name!r} is inline: raise its version and open the platform to build it anew"
+            )
+        self._projection, self._types, self._backend = projection, types, backend
+        self._lease_seconds = lease_seconds
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Keep what is built, and return from `run` after the page in hand; `run(resume=True)` goes on from there."""
+        self._stopping.set()
+
+    def run(self, progress: Callable[[RebuildProgress], None], *, resume: bool = False) -> int:
+        """Build up to the head as it is now and say the position; raises `SubscriptionFailed` for an event it cannot
+        take, keeping what precedes it."""
+        subscription = replace(subscription_of(self._projection, self._types), page=REBUILD_PAGE)
+        one, checkpoints = self._projection, self._backend.checkpoints
+        first = subscription.start.position(self._backend)
+        begun = checkpoints.register(one.name, subscription.kind, one.version, first)
+        if not resume:
+            checkpoints.reset(one.name, first)
+        elif begun.status != "running":
+            checkpoints.set_status(one.name, "running")
+        follower = Follower(
+            subscription,
+            projection_handler(one, self._types, self._backend),
+            self._backend,
+            checkpoints,
+            Tail(self._backend),
+            owner=f"rebuild of {one.name}",
+            stopping=self._stopping,
+            lease_seconds=self._lease_seconds,
+        )
+        if not resume:
+            self._empty(follower)
+        head = self._backend.head().position
+        meter = _Meter(head, progress)
+        follower.on_progress = lambda: meter.show(follower.reached)
+        follower.run_to(head)
+        return follower.reached
+
+    def _empty(self, follower: Follower) -> None:
+        """Clear what an earlier build made, under the fence."""
+        checkpoints = self._backend.checkpoints
+        claim = checkpoints.claim(self._projection.name, follower.owner, self._lease_seconds)
+        if claim is None:
+            raise StoreUnavailable(f"{self._projection.name!r} was taken over by a worker: try again")
+        with checkpoints.transaction(claim, claim.position) as effects:
+            if isinstance(self._projection, SqlProjection):
+                for table in self._projection.tables:
+                    effects.execute(f"DROP TABLE IF EXISTS {table}")
+            else:
+                self._backend.fold_states.clear(effects, self._projection.name)
+
+
+class _Meter:
+    def __init__(self, total: int, show: Callable[[RebuildProgress], None]) -> None:
+        self._total, self._show, self._began, self._first = total, show, time.monotonic(), -1
+
+    def show(self, position: int) -> None:
+        if self._first < 0:
+            self._first = position
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        rate = (position - self._first) / seconds
+        left = (self._total - position) / rate if rate else 0.0
+        self._show(RebuildProgress(position, self._total, rate, max(0.0, left)))
