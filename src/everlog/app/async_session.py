@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, overload
 from uuid import UUID
 
 from everlog.app.following import Projection
@@ -138,7 +138,11 @@ class AsyncSession:
     ) -> AsyncIterator[Recorded[Any]]:
         return self._store.each(lambda: self._blocking.stream(name, after=after, upto=upto, backwards=backwards))
 
-    def events(self, *types: type[E], **where: Unpack[Where]) -> AsyncIterator[Recorded[E]]:
+    @overload
+    def events(self, **where: Unpack[Where]) -> AsyncIterator[Recorded[Any]]: ...
+    @overload
+    def events(self, type: type[E], /, *types: type[E], **where: Unpack[Where]) -> AsyncIterator[Recorded[E]]: ...
+    def events(self, *types: type[Any], **where: Unpack[Where]) -> AsyncIterator[Recorded[Any]]:
         return self._store.each(lambda: self._blocking.events(*types, **where))
 
     def streams(self, category: str | None = None) -> AsyncIterator[StreamHead]:

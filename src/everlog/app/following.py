@@ -38,9 +38,9 @@ def subscription_of(part: Follows, types: EventTypes) -> Subscription:
     return Subscription(part.name, "projection", where, part.version, part.start)
 
 
-def projection_handler(part: Projection, types: EventTypes, backend: Backend) -> Handler:
+def projection_handler(part: Projection, types: EventTypes, backend: Backend, *, save_every: int = 1) -> Handler:
     if isinstance(part, Fold):
-        return FoldHandler(part, types, backend.checkpoints, backend.fold_states)
+        return FoldHandler(part, types, backend.checkpoints, backend.fold_states, save_every=save_every)
     return SqlHandler(part, types, backend.checkpoints)
 
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from everlog.app.following import subscription_of
+from everlog.app.following import projection_handler, subscription_of
+from everlog.app.rebuild import SAVE_EVERY
 from everlog.app.stores import Backend, open_store
 from everlog.command.load import Loader
 from everlog.core.at import At, AtPosition, AtVersion, OccurredAt, RecordedAt
@@ -19,7 +20,6 @@ from everlog.core.errors import InvalidInput
 from everlog.domain.types import EventTypes
 from everlog.history.travel import MISSING, flatten, state_at
 from everlog.projection.fold import Fold
-from everlog.projection.run import FoldHandler
 from everlog.store.query import Filter
 from everlog.subscription.follower import Follower
 from everlog.subscription.tail import Tail
@@ -96,7 +96,7 @@ class Past:
         try:
             Follower(
                 replace(subscription, where=where),
-                FoldHandler(fold, self._types, scratch.checkpoints, scratch.fold_states),
+                projection_handler(fold, self._types, scratch, save_every=SAVE_EVERY),
                 self._backend,
                 scratch.checkpoints,
                 Tail(self._backend),

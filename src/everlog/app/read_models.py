@@ -7,10 +7,10 @@ from everlog.app.following import Projection
 from everlog.app.stores import Backend
 from everlog.app.waiting import Waiting
 from everlog.core.envelope import FoldKey
-from everlog.core.errors import Misconfigured
+from everlog.core.errors import Misconfigured, SubscriptionFailed
 from everlog.domain.types import EventTypes
 from everlog.projection.fold import Fold
-from everlog.projection.run import fold_page, keyed_events
+from everlog.projection.run import Blamed, fold_events, keyed_events
 from everlog.store.query import Filter
 
 S = TypeVar("S")
@@ -45,9 +45,12 @@ class ReadModels:
         wanted = FoldKey(tenant, key)
         states = {wanted: fold.initial}
         where = Filter(tenant, types=self._types.stored_as(fold.events))
-        for stored in self._backend.read(where, upto=upto):
-            events = [(one, event) for one, event in keyed_events(fold, self._types, stored) if one == wanted]
-            fold_page(fold, [(stored, events)], states)
+        try:
+            for stored in self._backend.read(where, upto=upto):
+                events = [(one, event) for one, event in keyed_events(fold, self._types, [stored]) if one == wanted]
+                fold_events(fold, events, states)
+        except Blamed as blame:
+            raise SubscriptionFailed(fold.name, blame.stored.position, str(blame)) from blame
         return states[wanted]
 
     def wait(self, projections: Sequence[Projection], position: int, timeout: float) -> None:

@@ -15,6 +15,7 @@ from everlog.subscription.follower import LEASE_SECONDS, Follower
 from everlog.subscription.tail import Tail
 
 REBUILD_PAGE = 5000
+SAVE_EVERY = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Rebuild:
             checkpoints.set_status(one.name, "running")
         follower = Follower(
             subscription,
-            projection_handler(one, self._types, self._backend),
+            projection_handler(one, self._types, self._backend, save_every=SAVE_EVERY),
             self._backend,
             checkpoints,
             Tail(self._backend),

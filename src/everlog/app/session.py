@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, overload
 from uuid import UUID
 
 from everlog.app.following import Projection
@@ -147,7 +147,11 @@ class Session:
         events = self._store.read_stream(self.tenant, name, after=after, upto=upto, backwards=backwards)
         return self.scope.types.each(events)
 
-    def events(self, *types: type[E], **where: Unpack[Where]) -> Iterator[Recorded[E]]:
+    @overload
+    def events(self, **where: Unpack[Where]) -> Iterator[Recorded[Any]]: ...
+    @overload
+    def events(self, type: type[E], /, *types: type[E], **where: Unpack[Where]) -> Iterator[Recorded[E]]: ...
+    def events(self, *types: type[Any], **where: Unpack[Where]) -> Iterator[Recorded[Any]]:
         """Events of these classes (all, when none is named) in log order, streamed and filtered in the database."""
         return self.scope.types.each(_read(self._store, self.scope, types, where), types)
 
@@ -172,7 +176,11 @@ class Admin:
     def __init__(self, store: Store, scope: Scope, models: ReadModels) -> None:
         self.store, self._scope, self.models = store, scope, models
 
-    def events(self, *types: type[E], **where: Unpack[Where]) -> Iterator[Recorded[E]]:
+    @overload
+    def events(self, **where: Unpack[Where]) -> Iterator[Recorded[Any]]: ...
+    @overload
+    def events(self, type: type[E], /, *types: type[E], **where: Unpack[Where]) -> Iterator[Recorded[E]]: ...
+    def events(self, *types: type[Any], **where: Unpack[Where]) -> Iterator[Recorded[Any]]:
         return self._scope.types.each(_read(self.store, self._scope, types, where), types)
 
     def streams(self, category: str | None = None) -> Iterator[StreamHead]:

@@ -89,6 +89,10 @@ class ProcessorHandler:
             return at
         return self._handle_page(claim._replace(position=at), rest, upto)
 
+    def save(self, claim: Claim, at: int) -> None:
+        with self._checkpoints.transaction(claim, at):
+            pass
+
     def idle(self, claim: Claim) -> bool:
         return self._try_lanes(claim)
 

@@ -9,7 +9,7 @@ from everlog.core.errors import SubscriptionFailed
 from everlog.domain.codec import Codec
 from everlog.domain.types import EventTypes
 from everlog.projection.fold import Fold
-from everlog.projection.run import Blamed, fold_page, keyed_events
+from everlog.projection.run import Blamed, fold_events, keyed_events
 
 
 class InlineFolds:
@@ -36,10 +36,10 @@ class InlineFolds:
         self, fold: Fold[Any], events: Sequence[StoredEvent], load: Callable[[str, FoldKey], bytes | None]
     ) -> list[FoldState]:
         codec = self._codecs[fold.name]
-        keyed = [(stored, list(keyed_events(fold, self._types, stored))) for stored in events]
+        keyed = keyed_events(fold, self._types, events)
         states: dict[FoldKey, Any] = {}
-        for key in dict.fromkeys(key for _, found in keyed for key, _ in found):
+        for key in dict.fromkeys(key for key, _ in keyed):
             stored_state = load(fold.name, key)
             states[key] = fold.initial if stored_state is None else codec.decode(stored_state)
-        changed = fold_page(fold, keyed, states)
+        changed = fold_events(fold, keyed, states)
         return [FoldState(*key, codec.encode(states[key]), position) for key, position in changed.items()]

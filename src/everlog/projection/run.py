@@ -1,8 +1,6 @@
 """Projections as handlers of a subscription: a batch in memory, one write a key, one transaction."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from everlog.core.envelope import FoldKey, FoldState, StoredEvent
@@ -20,30 +18,56 @@ _CACHED_KEYS = 50_000
 
 
 class FoldHandler(Generic[S]):
-    """Keeps states in memory between batches while one ownership lasts; the fence makes that safe."""
+    """Keeps states in memory between batches while one ownership lasts; the fence makes that safe.
 
-    def __init__(self, fold: Fold[S], types: EventTypes, checkpoints: Checkpoints, states: FoldStates) -> None:
+    `save_every` events are folded before their states are written: 1 writes after each page, which is what live needs;
+    a rebuild writes seldom, and every key once for many events.
+    """
+
+    def __init__(
+        self, fold: Fold[S], types: EventTypes, checkpoints: Checkpoints, states: FoldStates, *, save_every: int = 1
+    ) -> None:
         self._fold, self._types, self._checkpoints, self._states = fold, types, checkpoints, states
-        self._codec = fold.codec()
-        self._cache: OrderedDict[FoldKey, S] = OrderedDict()
+        self._codec, self._save_every = fold.codec(), save_every
+        self._cache: dict[FoldKey, S] = {}
+        self._changed: dict[FoldKey, int] = {}
+        self._unsaved = 0
 
     def begin(self, claim: Claim) -> None:
-        self._cache.clear()
+        self._cache, self._changed, self._unsaved = {}, {}, 0
 
     def idle(self, claim: Claim) -> bool:
         return False
 
     def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
-        return all_or_up_to(claim, page, upto, self._commit)
+        try:
+            self._take(page)
+        except Blamed as blame:
+            at = blame.stored.position
+            self._take([event for event in page if event.position < at])
+            self.save(claim, at - 1)
+            raise SubscriptionFailed(claim.name, at, str(blame)) from blame
+        if self._unsaved < self._save_every and len(self._changed) < _CACHED_KEYS:
+            return claim.position
+        self.save(claim, upto)
+        return upto
 
-    def _commit(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> None:
-        keyed = [(stored, list(keyed_events(self._fold, self._types, stored))) for stored in page]
-        states = self._load({key for _, events in keyed for key, _ in events})
-        changed = fold_page(self._fold, keyed, states)
-        rows = [FoldState(*key, self._codec.encode(states[key]), position) for key, position in changed.items()]
-        with self._checkpoints.transaction(claim, upto) as effects:
+    def save(self, claim: Claim, at: int) -> None:
+        cache, encode = self._cache, self._codec.encode
+        rows = [FoldState(*key, encode(cache[key]), position) for key, position in self._changed.items()]
+        with self._checkpoints.transaction(claim, at) as effects:
             self._states.store(effects, self._fold.name, self._fold.version, rows)
-        self._remember(states)
+        self._changed, self._unsaved = {}, 0
+        if len(cache) > _CACHED_KEYS:
+            self._cache = {}
+
+    def _take(self, page: Sequence[StoredEvent]) -> None:
+        """Fold a page in memory, all of it or nothing."""
+        keyed = keyed_events(self._fold, self._types, page)
+        states = self._load({key for key, _ in keyed})
+        self._changed.update(fold_events(self._fold, keyed, states))
+        self._cache.update(states)
+        self._unsaved += len(page)
 
     def _load(self, keys: set[FoldKey]) -> dict[FoldKey, S]:
         states = {key: self._cache[key] for key in keys if key in self._cache}
@@ -53,13 +77,6 @@ class FoldHandler(Generic[S]):
             states[key] = self._codec.decode(stored[key].state) if key in stored else self._fold.initial
         return states
 
-    def _remember(self, states: dict[FoldKey, S]) -> None:
-        for key, state in states.items():
-            self._cache[key] = state
-            self._cache.move_to_end(key)
-        while len(self._cache) > _CACHED_KEYS:
-            self._cache.popitem(last=False)
-
 
 class SqlHandler:
     """Calls the projection's functions with the transaction, one event after another."""
@@ -68,24 +85,33 @@ class SqlHandler:
         self._projection, self._types, self._checkpoints = projection, types, checkpoints
 
     def begin(self, claim: Claim) -> None:
-        if claim.position == 0:
-            with self._checkpoints.transaction(claim, claim.position) as effects:
-                for statement in self._projection.setup:
-                    effects.execute(statement)
+        with self._checkpoints.transaction(claim, claim.position) as effects:
+            for statement in self._projection.setup:
+                effects.execute(statement)
 
     def idle(self, claim: Claim) -> bool:
         return False
 
     def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
-        return all_or_up_to(claim, page, upto, self._commit)
+        try:
+            self._commit(claim, page, upto)
+        except Blamed as blame:
+            at = blame.stored.position
+            self._commit(claim, [event for event in page if event.position < at], at - 1)
+            raise SubscriptionFailed(claim.name, at, str(blame)) from blame
+        return upto
+
+    def save(self, claim: Claim, at: int) -> None:
+        self._commit(claim, [], at)
 
     def _commit(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> None:
-        with self._checkpoints.transaction(claim, upto) as effects:
+        steps = self._projection.steps
+        with self._checkpoints.transaction(claim, upto) as effects, Blame() as blame:
             for stored in page:
-                with blamed(stored):
-                    for event in self._types.recorded(stored):
-                        if event.type in self._projection.steps:
-                            self._projection.steps[event.type][1](event, effects)
+                blame.stored = stored
+                for event in self._types.recorded(stored):
+                    if event.type in steps:
+                        steps[event.type][1](event, effects)
 
 
 class Blamed(Exception):
@@ -96,52 +122,43 @@ class Blamed(Exception):
         self.stored = stored
 
 
-@contextmanager
-def blamed(stored: StoredEvent) -> Iterator[None]:
-    """What the user's code raises inside becomes `Blamed`; trouble of the store and the fence stays itself."""
-    try:
-        yield
-    except (Fenced, StoreUnavailable):
-        raise
-    except Exception as error:
-        raise Blamed(stored, error) from error
+class Blame:
+    """What the user's code raises in the block becomes `Blamed`, on `stored`; trouble of the store stays itself."""
+
+    stored: StoredEvent
+
+    def __enter__(self) -> "Blame":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, Fenced | StoreUnavailable):
+            raise Blamed(self.stored, error) from error
 
 
-def all_or_up_to(
-    claim: Claim,
-    page: Sequence[StoredEvent],
-    upto: int,
-    commit: Callable[[Claim, Sequence[StoredEvent], int], None],
-) -> int:
-    """Commit the whole page; if one event raises, commit what precedes it and raise `SubscriptionFailed` for it."""
-    try:
-        commit(claim, page, upto)
-        return upto
-    except Blamed as blame:
-        at = blame.stored.position
-        commit(claim, [event for event in page if event.position < at], at - 1)
-        raise SubscriptionFailed(claim.name, at, str(blame)) from blame
+Keyed = Sequence[tuple[FoldKey, Recorded[Any]]]
 
 
-def keyed_events(fold: Fold[Any], types: EventTypes, stored: StoredEvent) -> Iterator[tuple[FoldKey, Recorded[Any]]]:
-    """What one stored event is to a fold today: keys and events, in order."""
-    with blamed(stored):
-        for event in types.recorded(stored):
-            step = fold.steps.get(event.type)
-            if step is not None and (key := step.key(event)) is not None:
-                yield FoldKey(stored.tenant, key), event
+def keyed_events(fold: Fold[Any], types: EventTypes, page: Iterable[StoredEvent]) -> Keyed:
+    """What stored events are to a fold today: keys and events, in order. Raises `Blamed`."""
+    keyed: list[tuple[FoldKey, Recorded[Any]]] = []
+    steps, recorded = fold.steps, types.recorded
+    with Blame() as blame:
+        for stored in page:
+            blame.stored = stored
+            for event in recorded(stored):
+                step = steps.get(event.type)
+                if step is not None and (key := step.key(event)) is not None:
+                    keyed.append((FoldKey(stored.tenant, key), event))
+    return keyed
 
 
-def fold_page(
-    fold: Fold[S],
-    keyed: Iterable[tuple[StoredEvent, Sequence[tuple[FoldKey, Recorded[Any]]]]],
-    states: dict[FoldKey, S],
-) -> dict[FoldKey, int]:
-    """Change `states` by the events, in order; gives the position of the last event that touched each key."""
+def fold_events(fold: Fold[S], keyed: Keyed, states: dict[FoldKey, S]) -> dict[FoldKey, int]:
+    """Change `states` by the events, in order; gives the position of the last one of each key. Raises `Blamed`."""
     changed: dict[FoldKey, int] = {}
-    for stored, events in keyed:
-        with blamed(stored):
-            for key, event in events:
-                states[key] = fold.steps[event.type].apply(states[key], event)
-                changed[key] = stored.position
+    steps = fold.steps
+    with Blame() as blame:
+        for key, event in keyed:
+            blame.stored = event.stored
+            states[key] = steps[event.type].apply(states[key], event)
+            changed[key] = event.stored.position
     return changed

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from everlog.core.envelope import StoredEvent
-from everlog.core.errors import EverlogError, Fenced, StoreUnavailable, SubscriptionFailed
+from everlog.core.errors import EverlogError, Fenced, OutcomeUnknown, StoreUnavailable, SubscriptionFailed
 from everlog.store.contract import Store
 from everlog.store.query import Filter
 from everlog.subscription.contract import Checkpoints, Claim, Kind
@@ -40,10 +40,14 @@ class Handler(Protocol):
         ...
 
     def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
-        """Take effect and checkpoint at a position, which it returns: `upto`, or less when it did not get that far.
+        """Take effect and checkpoint, and return the position checkpointed: `upto`, or less if it keeps some to `save`.
 
         Raises `Fenced` when the ownership was lost and `SubscriptionFailed` when the subscription cannot go on.
         """
+        ...
+
+    def save(self, claim: Claim, at: int) -> None:
+        """Commit what is kept, and the checkpoint at `at`."""
         ...
 
     def idle(self, claim: Claim) -> bool:
@@ -86,7 +90,7 @@ class Follower:
                     self._own(claim)
             except Fenced as error:
                 self.failure = error
-            except StoreUnavailable as error:
+            except (StoreUnavailable, OutcomeUnknown) as error:
                 self.failure = error
                 self._stopping.wait(self._lease_seconds / 4)
 
@@ -98,10 +102,12 @@ class Follower:
             raise StoreUnavailable(f"{self.subscription.name!r} is paused, failed, or owned by a running worker")
         with self._failing(claim):
             self._handler.begin(claim)
+            at = claim.position
             while claim.position < position and not self._stopping.is_set():
-                claim, at = self._page(claim, claim.position, position)
-                claim = self._save(claim, at)
-                self._reach(claim.position)
+                claim, at = self._page(claim, at, position)
+                if at >= position or self._stopping.is_set():
+                    claim = self._save(claim, at)
+                self._reach(at)
                 if not self._checkpoints.renew(claim, self._lease_seconds):
                     raise Fenced(claim.name, claim.epoch)
         self._checkpoints.leave(claim)
@@ -149,13 +155,12 @@ class Follower:
         page = list(self._store.read(self.subscription.where, after=at, upto=head, limit=size))
         if not page:
             return claim, head
-        reached = self._handler.handle(claim, page, page[-1].position if len(page) == size else head)
-        return claim._replace(position=reached), reached
+        upto = page[-1].position if len(page) == size else head
+        return claim._replace(position=self._handler.handle(claim, page, upto)), upto
 
     def _save(self, claim: Claim, at: int) -> Claim:
         if at > claim.position:
-            with self._checkpoints.transaction(claim, at):
-                pass
+            self._handler.save(claim, at)
         return claim._replace(position=at)
 
     @contextmanager
