@@ -43,8 +43,9 @@ class Log:
         return lags(self.store)
 
     def close(self, timeout: float = 10.0) -> None:
-        """Let the worker finish what is in hand, then drain and close the store."""
+        """Let the worker in this process see what is in the log, for up to `timeout` seconds; then close the store."""
         if self.worker is not None:
+            self.worker.drain(timeout)
             self.worker.stop(timeout)
         self.store.close(timeout)
 
@@ -75,6 +76,7 @@ class AsyncLog:
 
     async def close(self, timeout: float = 10.0) -> None:
         if self._blocking.worker is not None:
+            await asyncio.to_thread(self._blocking.worker.drain, timeout)
             await asyncio.to_thread(self._blocking.worker.stop, timeout)
         await self.store.close(timeout)
 

@@ -86,6 +86,12 @@ class Worker:
         for thread in self._threads:
             thread.start()
 
+    def drain(self, timeout: float) -> bool:
+        """Wait until what this worker owns has seen all that is in the log now; false after `timeout` seconds."""
+        head = self._backend.head().position
+        with self.moved:
+            return self.moved.wait_for(lambda: not any(_behind(one, head) for one in self.followers.values()), timeout)
+
     def stop(self, timeout: float = 30.0) -> bool:
         """Finish what is in hand, leave the leases, and say whether all ended within `timeout` seconds."""
         self._stopping.set()
@@ -101,6 +107,10 @@ class Worker:
     def _tell(self) -> None:
         with self.moved:
             self.moved.notify_all()
+
+
+def _behind(follower: Follower, head: int) -> bool:
+    return follower.owns is None or (follower.owns and follower.reached < head)
 
 
 def lags(backend: Backend) -> list[Lag]:

@@ -140,3 +140,9 @@ class SubscriptionFailed(EverlogError):
     def __init__(self, name: str, position: int, reason: str) -> None:
         super().__init__(f"{name!r} stopped at position {position}: {reason}; mend it, then resume it")
         self.name, self.position, self.reason = name, position, reason
+
+
+class SubscriptionStopped(SubscriptionFailed):
+    """A processor has parked all it may: it stopped rather than drop anything, and waits for a person."""
+
+    code = "subscription_stopped"

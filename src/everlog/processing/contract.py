@@ -60,7 +60,7 @@ class Lanes(Protocol):
     def find(self, where: LaneFilter) -> Iterator[Lane]: ...
 
     def park(self, effects: Effects, processor: str, key: str, positions: Sequence[int]) -> None:
-        """Put events behind a lane that is open."""
+        """Put events behind a lane; if a person closed it meanwhile it opens again, due at once, so none is lost."""
         ...
 
     def set(

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from everlog.core.clock import Clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.envelope import StoredEvent
-from everlog.core.errors import Fenced, StoreUnavailable, SubscriptionFailed
+from everlog.core.errors import Fenced, StoreUnavailable, SubscriptionStopped
 from everlog.domain.recorded import Recorded
 from everlog.domain.types import EventTypes
 from everlog.processing.contract import Desk, Lane, LaneStatus
@@ -23,7 +23,7 @@ from everlog.processing.processor import Processor
 from everlog.store.contract import Store
 from everlog.store.query import Filter
 from everlog.subscription.contract import Checkpoints, Claim
-from everlog.subscription.follower import LEASE_SECONDS
+from everlog.subscription.follower import LEASE_SECONDS, Taken
 
 _LANES_AT_ONCE = 8
 _LANE_PAGE = 100
@@ -78,16 +78,15 @@ class ProcessorHandler:
         """What an earlier owner had begun and not checkpointed may have killed it: go through that one by one."""
         self._suspect_upto = self._desk.marks.marked(self._processor.name)
 
-    def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
-        at = claim.position
+    def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> Taken:
         self._try_lanes(claim)
         suspects = [event for event in page if event.position <= self._suspect_upto]
         for event in suspects:
-            at = self._handle_suspect(claim._replace(position=at), event)
-        rest = page[len(suspects) :]
-        if self._stopping.is_set():
-            return at
-        return self._handle_page(claim._replace(position=at), rest, upto)
+            claim = claim._replace(position=self._handle_suspect(claim, event))
+            if claim.position < event.position:  # stopped before it was handled
+                return Taken(claim.position, claim.position)
+        reached = self._handle_page(claim, page[len(suspects) :], upto)
+        return Taken(reached, reached)
 
     def save(self, claim: Claim, at: int) -> None:
         with self._checkpoints.transaction(claim, at):
@@ -150,13 +149,18 @@ class ProcessorHandler:
 
     def _run_all(self, claim: Claim, runs: Sequence[KeyRun]) -> None:
         """Returns when all are done; the lease is kept meanwhile. Raises `Fenced` when it was lost."""
-        pending: set[Future[None]] = {self._pool.submit(self._run, claim, run) for run in runs if run.error is None}
+        self._finish(claim, [self._pool.submit(self._run, claim, run) for run in runs if run.error is None])
+
+    def _finish(self, claim: Claim, futures: Sequence[Future[None]]) -> None:
+        """Keep the lease until all are done. Even when it is lost they end first, or a key might run twice at once."""
+        kept, pending = True, set(futures)
         while pending:
-            done, pending = wait(pending, timeout=self._lease_seconds / 3)
-            for future in done:
-                future.result()
-            if pending and not self._checkpoints.renew(claim, self._lease_seconds):
-                raise Fenced(claim.name, claim.epoch)
+            _, pending = wait(pending, timeout=self._lease_seconds / 3)
+            kept = kept and (not pending or self._checkpoints.renew(claim, self._lease_seconds))
+        if not kept:
+            raise Fenced(claim.name, claim.epoch)
+        for future in futures:
+            future.result()
 
     def _run(self, claim: Claim, run: KeyRun) -> None:
         for stored in run.events:
@@ -199,6 +203,7 @@ class ProcessorHandler:
                     self._desk.lanes.set(effects, name, run.key, status, attempts, next_at, run.error)
                 self._desk.lanes.park(effects, name, run.key, positions)
             self._desk.marks.clear(effects, name, reached)
+            self._desk.marks.mark(effects, name, reached)
         if behind:
             self._check_limits(reached)
         return reached
@@ -216,19 +221,13 @@ class ProcessorHandler:
         lanes, events = self._desk.lanes.totals(self._processor.name)
         if lanes > self._processor.max_lanes or events > self._processor.max_parked:
             reason = f"{lanes} lanes hold {events} events, more than it may park: mend the cause, retry the lanes"
-            raise SubscriptionFailed(self._processor.name, position, reason)
+            raise SubscriptionStopped(self._processor.name, position, reason)
 
     def _try_lanes(self, claim: Claim) -> bool:
         """Try the lanes that are due, some at a time; true when there were any."""
         due = self._desk.lanes.due(self._processor.name, self._clock(), _LANES_AT_ONCE)
-        pending = {self._pool.submit(self._try_lane, claim, lane) for lane in due if not self._stopping.is_set()}
-        while pending:
-            done, pending = wait(pending, timeout=self._lease_seconds / 3)
-            for future in done:
-                future.result()
-            if pending and not self._checkpoints.renew(claim, self._lease_seconds):
-                raise Fenced(claim.name, claim.epoch)
-        return bool(due)
+        self._finish(claim, [self._pool.submit(self._try_lane, claim, lane) for lane in due])
+        return bool(due) and not self._stopping.is_set()
 
     def _try_lane(self, claim: Claim, lane: Lane) -> None:
         attempts, name = lane.attempts, self._processor.name

@@ -11,6 +11,7 @@ from everlog.projection.contract import FoldStates
 from everlog.projection.fold import Fold
 from everlog.projection.sql import SqlProjection
 from everlog.subscription.contract import Checkpoints, Claim
+from everlog.subscription.follower import Taken
 
 S = TypeVar("S")
 
@@ -39,7 +40,7 @@ class FoldHandler(Generic[S]):
     def idle(self, claim: Claim) -> bool:
         return False
 
-    def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
+    def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> Taken:
         try:
             self._take(page)
         except Blamed as blame:
@@ -48,9 +49,9 @@ class FoldHandler(Generic[S]):
             self.save(claim, at - 1)
             raise SubscriptionFailed(claim.name, at, str(blame)) from blame
         if self._unsaved < self._save_every and len(self._changed) < _CACHED_KEYS:
-            return claim.position
+            return Taken(claim.position, upto)
         self.save(claim, upto)
-        return upto
+        return Taken(upto, upto)
 
     def save(self, claim: Claim, at: int) -> None:
         cache, encode = self._cache, self._codec.encode
@@ -92,14 +93,14 @@ class SqlHandler:
     def idle(self, claim: Claim) -> bool:
         return False
 
-    def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
+    def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> Taken:
         try:
             self._commit(claim, page, upto)
         except Blamed as blame:
             at = blame.stored.position
             self._commit(claim, [event for event in page if event.position < at], at - 1)
             raise SubscriptionFailed(claim.name, at, str(blame)) from blame
-        return upto
+        return Taken(upto, upto)
 
     def save(self, claim: Claim, at: int) -> None:
         self._commit(claim, [], at)

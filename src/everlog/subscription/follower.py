@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from everlog.core.envelope import StoredEvent
-from everlog.core.errors import EverlogError, Fenced, OutcomeUnknown, StoreUnavailable, SubscriptionFailed
+from everlog.core.errors import Fenced, OutcomeUnknown, StoreUnavailable, SubscriptionFailed, SubscriptionStopped
 from everlog.store.contract import Store
 from everlog.store.query import Filter
-from everlog.subscription.contract import Checkpoints, Claim, Kind
+from everlog.subscription.contract import Checkpoints, Claim, Kind, Status
 from everlog.subscription.start import BEGINNING, Start
 from everlog.subscription.tail import Tail
 
@@ -32,6 +32,13 @@ class Subscription:
     page: int = PAGE
 
 
+class Taken(NamedTuple):
+    """How far a handler came: `reached` is where reading goes on, `saved` what is checkpointed, which may be less."""
+
+    saved: int
+    reached: int
+
+
 class Handler(Protocol):
     """What a page of events is handed to. Called by one thread at a time, always in order."""
 
@@ -39,8 +46,8 @@ class Handler(Protocol):
         """A new ownership: forget what was kept in memory for an earlier one."""
         ...
 
-    def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
-        """Take effect and checkpoint, and return the position checkpointed: `upto`, or less if it keeps some to `save`.
+    def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> Taken:
+        """Take the page, with its effect and checkpoint, or keep some of it for `save`.
 
         Raises `Fenced` when the ownership was lost and `SubscriptionFailed` when the subscription cannot go on.
         """
@@ -76,20 +83,28 @@ class Follower:
         self.owner, self._stopping, self._lease_seconds = owner, stopping, lease_seconds
         self.on_progress = on_progress
         self.reached = 0
-        self.failure: EverlogError | None = None
+        self.owns: bool | None = None  # None: it has not tried yet
+        self.failure: Exception | None = None
 
     def run(self) -> None:
-        """Follow until stopped; trouble of the store is waited out, trouble of the handler marks it failed."""
+        """Follow until stopped; trouble of the store is waited out, trouble of the handler marks it failed.
+
+        One that failed before is tried again first: a start is what follows a mended deploy.
+        """
+        first = True
         while not self._stopping.is_set():
             try:
-                self._register()
+                self._register(mended=first)
+                first = False
                 claim = self._checkpoints.claim(self.subscription.name, self.owner, self._lease_seconds)
+                self.owns = claim is not None
                 if claim is None:
+                    self.on_progress()
                     self._stopping.wait(min(1.0, self._lease_seconds / 4))
                 else:
                     self._own(claim)
             except Fenced as error:
-                self.failure = error
+                self.failure, self.owns = error, False
             except (StoreUnavailable, OutcomeUnknown) as error:
                 self.failure = error
                 self._stopping.wait(self._lease_seconds / 4)
@@ -112,11 +127,13 @@ class Follower:
                     raise Fenced(claim.name, claim.epoch)
         self._checkpoints.leave(claim)
 
-    def _register(self) -> None:
+    def _register(self, *, mended: bool = False) -> None:
         one = self.subscription
         known = {progress.name: progress for progress in self._checkpoints.progress()}.get(one.name)
         if known is None or known.version != one.version:
             self._checkpoints.register(one.name, one.kind, one.version, one.start.position(self._store))
+        elif mended and known.status == "failed":
+            self._checkpoints.set_status(one.name, "running", epoch=known.epoch)
 
     def _own(self, claim: Claim) -> None:
         self.failure = None
@@ -124,6 +141,16 @@ class Follower:
             with self._failing(claim):
                 claim = self._follow(claim)
         except SubscriptionFailed:
+            self.owns = False
+            self.on_progress()
+            return
+        except (Fenced, StoreUnavailable):
+            raise
+        except Exception as error:  # ours or the handler's own, not about one event: it must be seen, not lost
+            self.failure = error
+            self.owns, reason = False, f"{type(error).__name__}: {error}"
+            self._checkpoints.set_status(claim.name, "failed", error=reason, position=0, epoch=claim.epoch)
+            self.on_progress()
             return
         self._checkpoints.leave(claim)
 
@@ -156,7 +183,8 @@ class Follower:
         if not page:
             return claim, head
         upto = page[-1].position if len(page) == size else head
-        return claim._replace(position=self._handler.handle(claim, page, upto)), upto
+        taken = self._handler.handle(claim, page, upto)
+        return claim._replace(position=taken.saved), taken.reached
 
     def _save(self, claim: Claim, at: int) -> Claim:
         if at > claim.position:
@@ -170,8 +198,9 @@ class Follower:
             yield
         except SubscriptionFailed as failed:
             self.failure = failed
+            status: Status = "stopped" if isinstance(failed, SubscriptionStopped) else "failed"
             self._checkpoints.set_status(
-                claim.name, "failed", error=failed.reason, position=failed.position, epoch=claim.epoch
+                claim.name, status, error=failed.reason, position=failed.position, epoch=claim.epoch
             )
             self.on_progress()
             raise

@@ -1,5 +1,6 @@
 """`Checkpoints` on the log's own file: lease, fence, effect and checkpoint share its transactions."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,18 @@ from everlog.subscription.contract import Claim, Kind, Progress, Status
 _PROGRESS = """SELECT name, kind, version, position, status, epoch,
     CASE WHEN lease_boot = ? AND lease_until > ? THEN owner ELSE '' END, error, failed_position, moved_at
     FROM everlog_subscription"""
+
+
+class _Theirs(Exception):
+    """An error of the user's own SQL, on its way past the translation of ours."""
+
+
+@contextmanager
+def _their_errors() -> Iterator[None]:
+    try:
+        yield
+    except _Theirs as wrapped:
+        raise wrapped.args[0] from None
 
 
 LeaseClock = Callable[[], tuple[str, int]]
@@ -86,12 +99,15 @@ class SqliteCheckpoints:
     def transaction(self, claim: Claim, position: int) -> Iterator[SqliteEffects]:
         sql = """UPDATE everlog_subscription SET position = ?, moved_at = ?
             WHERE name = ? AND epoch = ? AND position <= ? AND status = 'running'"""
-        with self._connections.committing() as connection:
+        with _their_errors(), translated(), self._connections.committing() as connection:
             # The fence comes first: an owner that lost it runs no user code, and holds the lock until COMMIT anyway.
             moved = connection.execute(sql, (position, self._clock(), claim.name, claim.epoch, position)).rowcount
             if not moved:
                 raise Fenced(claim.name, claim.epoch)
-            yield SqliteEffects(connection)
+            try:
+                yield SqliteEffects(connection)
+            except sqlite3.Error as error:
+                raise _Theirs(error) from error
             if not connection.in_transaction:
                 raise InvalidInput(f"{claim.name!r} ended the transaction itself: leave COMMIT and ROLLBACK to everlog")
 

@@ -1,9 +1,9 @@
 """The connections to one SQLite file: one that writes, a few that read, none that outlives a fork."""
 
+import errno
 import os
 import sqlite3
 import tempfile
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,19 +12,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from everlog.adapters.sqlite.forks import ForkGate
 from everlog.adapters.sqlite.settings import SqliteSettings
 from everlog.adapters.sqlite.turnstile import Turnstile
-from everlog.core.errors import IncompatibleStore, InvalidInput, StoreUnavailable
+from everlog.core.errors import IncompatibleStore, InvalidInput, OutcomeUnknown, StoreUnavailable
 from everlog.telemetry import Counters
 
 FORMAT = 1
 _PAGES_A_TRANSACTION, _PAGES_AN_EVENT = 8, 3
 LONG_SECONDS = 0.010
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
-
-# Connections inherited over a fork are neither used nor closed: closing one would let SQLite checkpoint and delete
-# the write-ahead log under its parent.
-_inherited: list[object] = []
 
 
 class Connections:
@@ -44,11 +41,12 @@ class Connections:
         self._writer: sqlite3.Connection | None = None
         self._readers: deque[sqlite3.Connection] = deque()
         self._process = os.getpid()
-        self._mutex = threading.Lock()
+        self._fork = ForkGate(self._before_fork)
         self._pages = 0
+        self._settled = False
         self.closed = False
         try:
-            with self.turnstile.held():
+            with self.turnstile.held(), self._fork:
                 self._create_or_check()
         except BaseException:
             self._forget_all()
@@ -61,7 +59,7 @@ class Connections:
         with self.head_held():
             try:
                 yield self._writing()
-            except sqlite3.OperationalError:
+            except (sqlite3.OperationalError, StoreUnavailable, OutcomeUnknown):
                 self._forget_writer()
                 raise
 
@@ -77,7 +75,8 @@ class Connections:
     def head_held(self) -> Iterator[None]:
         """The turnstile, and a count of those who hold it so long that others notice."""
         self._check_ready()
-        with self.turnstile.held():
+        with self.turnstile.held(), self._fork:
+            self._settle()
             began = time.monotonic()
             try:
                 yield
@@ -88,6 +87,10 @@ class Connections:
     def rows(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
         """All rows of one short query, on a reading connection."""
         self._check_ready()
+        with self._fork:
+            return self._rows(sql, values)
+
+    def _rows(self, sql: str, values: Sequence[object]) -> list[Any]:
         try:
             connection = self._readers.pop()
         except IndexError:
@@ -125,12 +128,13 @@ class Connections:
         if self.closed:
             return
         self.closed = True
-        if os.getpid() == self._process:
-            try:
-                with self.turnstile.held():
-                    self._forget_all()
-            except StoreUnavailable:  # who holds it has the file open, so ours are not the last to close
+        if self._fork.spoiled:
+            return
+        try:
+            with self.turnstile.held():
                 self._forget_all()
+        except StoreUnavailable:  # who holds it has the file open, so ours are not the last to close
+            self._forget_all()
         self._leave()
 
     def _leave(self) -> None:
@@ -152,7 +156,26 @@ class Connections:
             while True:
                 self._readers.pop().close()
 
+    def _settle(self) -> None:
+        """Make durable whatever the writer can see, before an answer rests on it; turnstile held.
+
+        A process that was killed before its sync, or whose sync failed, may leave frames that the next one to open the
+        log finds whole. Asked again, their events would be known, and acknowledged although no disk holds them. A
+        checkpoint syncs them and writes them anew, into the file: another sync alone would not bring back what the
+        kernel dropped when one failed. The folder is ours to sync because SQLite takes no notice when that fails.
+        """
+        if self._settled:
+            return
+        try:
+            self._writing().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            _sync_folder(self.path.parent)
+        except sqlite3.Error as error:
+            self._forget_writer()
+            raise unavailable(error) from error
+        self._settled = True
+
     def _forget_writer(self) -> None:
+        self._settled = False
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
@@ -177,10 +200,12 @@ class Connections:
         return connection
 
     def _create_or_check(self) -> None:
-        connection = self._writing()
         try:
-            if connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+            if self._writing().execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
                 raise IncompatibleStore(f"{self.path} cannot use a write-ahead log: put it on a local file system")
+            with suppress(StoreUnavailable):  # who writes tries again; a full disk keeps nobody from reading
+                self._settle()
+            connection = self._writing()
             tables = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'everlog_log'").fetchone()[0]
             if not tables:
                 _create(connection)
@@ -196,14 +221,15 @@ class Connections:
     def _check_ready(self) -> None:
         if self.closed:
             raise closed()
-        if self._process != os.getpid():
-            with self._mutex:
-                if self._process != os.getpid():
-                    _inherited.append((self._writer, list(self._readers)))
-                    self._writer = None
-                    self._readers = deque()
-                    self.turnstile.close()
-                    self._process = os.getpid()
+        if self._fork.spoiled:
+            raise StoreUnavailable(
+                "this process was forked in the middle of its parent's use of the log, whose locks SQLite cannot tell "
+                "from its own: fork outside of transactions, or start processes with spawn"
+            )
+
+    def _before_fork(self) -> None:
+        self._forget_all()
+        self.turnstile.close()
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -212,16 +238,39 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.executescript(f"BEGIN IMMEDIATE; {schema} {head} COMMIT;")
 
 
+def _sync_folder(folder: Path) -> None:
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+    except OSError as error:
+        if error.errno in (errno.EBADF, errno.EINVAL):  # a file system that does not sync folders
+            return
+        raise StoreUnavailable(f"cannot sync the folder {folder}: {error.strerror}: look at its disk") from error
+
+
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """BEGIN IMMEDIATE, then COMMIT, or ROLLBACK when the block raises."""
-    connection.execute("BEGIN IMMEDIATE")
+    """BEGIN IMMEDIATE, then COMMIT, or ROLLBACK when the block raises; what the block raises passes untouched."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        raise unavailable(error) from error
     try:
         yield
     except BaseException:
         connection.rollback()
         raise
-    connection.commit()
+    try:
+        connection.commit()
+    except sqlite3.OperationalError as error:
+        connection.rollback()
+        raise outcome_unknown(error) from error
+    except BaseException:  # a constraint put off until COMMIT leaves the transaction open
+        connection.rollback()
+        raise
 
 
 def closed() -> StoreUnavailable:
@@ -231,6 +280,11 @@ def closed() -> StoreUnavailable:
 def unavailable(error: sqlite3.Error) -> StoreUnavailable:
     """The driver's error in our words; nothing was stored."""
     return StoreUnavailable(f"SQLite says: {error}: nothing was stored; try again once the cause is gone")
+
+
+def outcome_unknown(error: Exception) -> OutcomeUnknown:
+    """COMMIT failed, and what it wrote may yet be found whole by whoever opens the log next."""
+    return OutcomeUnknown(f"SQLite cannot say whether this is stored ({error}): retry with the same ids")
 
 
 def not_a_store(path: Path, error: sqlite3.DatabaseError) -> IncompatibleStore | StoreUnavailable:

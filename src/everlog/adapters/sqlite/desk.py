@@ -66,6 +66,12 @@ class SqliteLanes:
 
     def park(self, effects: Effects, processor: str, key: str, positions: Sequence[int]) -> None:
         rows = [(processor, key, position) for position in positions]
+        if not positions:
+            return
+        effects.execute(
+            "INSERT INTO everlog_lane VALUES (?, ?, 'retrying', 0, 0, '', ?, NULL) ON CONFLICT DO NOTHING",
+            (processor, key, self._clock()),
+        )
         effects.connection.executemany("INSERT OR IGNORE INTO everlog_parked VALUES (?, ?, ?)", rows)
 
     def set(

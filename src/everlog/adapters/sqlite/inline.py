@@ -56,6 +56,8 @@ class InlineStates:
 
 def put_in_force(connections: Connections, store: Store, inline: Inline) -> None:
     """Fold what is stored, most of it without the lock, the rest with it; every append goes on from there."""
+    if inline.versions.items() <= _decode(connections.rows("SELECT inline FROM everlog_log")[0][0]).items():
+        return
     reached = _fold_from(connections, store, inline, 0, first=True)
     with translated(), connections.committing() as connection:
         _fold(connection, inline, [*store.read(Filter(None), after=reached)])

@@ -59,10 +59,13 @@ class JoinedTransaction:
 def joined(
     connections: Connections, log_id: bytes, clock: Clock, inline: Inline | None, connection: object
 ) -> Iterator[JoinedTransaction]:
-    """Turnstile, then BEGIN IMMEDIATE on the caller's connection; their own SQLite errors pass through untouched."""
+    """Turnstile, then BEGIN IMMEDIATE on the caller's connection; their own SQLite errors pass through untouched.
+
+    COMMIT is ours: it raises `OutcomeUnknown` when it fails, and then the whole block is to be run again.
+    """
     if not isinstance(connection, sqlite3.Connection):
         raise Misconfigured(f"a SQLite log joins a sqlite3.Connection, not {type(connection).__name__}")
-    with _plain_rows(connection):
+    with translated(), _plain_rows(connection):
         _check(connections, connection)
     with connections.head_held():
         joining = JoinedTransaction(connection, log_id, clock, inline)

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 from everlog.adapters.sqlite.append import Group
 from everlog.adapters.sqlite.checkpoints import SqliteCheckpoints
-from everlog.adapters.sqlite.connections import Connections
+from everlog.adapters.sqlite.connections import Connections, outcome_unknown
 from everlog.adapters.sqlite.desk import sqlite_desk
 from everlog.adapters.sqlite.examine import examine
 from everlog.adapters.sqlite.folds import SqliteFoldStates
@@ -20,7 +20,7 @@ from everlog.adapters.sqlite.translate import translated
 from everlog.core.clock import Clock, system_clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.envelope import Append, Appended, Head, StoredEvent, StreamHead
-from everlog.core.errors import EverlogError, OutcomeUnknown, StoreUnavailable
+from everlog.core.errors import EverlogError, StoreUnavailable
 from everlog.store.contract import Finding, Inline, LeafRow, Release, Verdict
 from everlog.store.group import GroupCommit
 from everlog.store.prepare import PreparedAppend, prepare
@@ -175,9 +175,7 @@ class SqliteStore:
         try:
             return self._commit_group(iter(drawn))
         except (sqlite3.Error, StoreUnavailable) as error:
-            raise OutcomeUnknown(
-                f"SQLite cannot say whether the append is stored ({error}): retry with the same ids"
-            ) from error
+            raise outcome_unknown(error) from error
 
     def _commit_group(self, requests: Iterator[PreparedAppend]) -> list[Verdict]:
         with self._connections.write() as connection:
