@@ -7,7 +7,7 @@ from everlog.app.scope import Write
 from everlog.app.session import Admin, Session
 from everlog.command.execute import Result
 from everlog.core.at import AtPosition, AtVersion, OccurredAt, RecordedAt
-from everlog.core.envelope import Appended
+from everlog.core.envelope import Appended, Head, StreamHead
 from everlog.core.errors import (
     AppendConditionFailed,
     EverlogError,
@@ -36,6 +36,8 @@ from everlog.domain.decider import Decider
 from everlog.domain.event import event
 from everlog.domain.recorded import Recorded
 from everlog.domain.upcast import Upcaster, upcast, upcast_drop, upcast_split
+from everlog.history.audit import AuditEntry, csv_lines, json_lines
+from everlog.history.travel import Difference, FieldChange
 from everlog.processing.processor import Isolation, Processor, Retry, Transient, processor
 from everlog.projection.fold import Fold
 from everlog.projection.sql import SqlProjection
@@ -56,16 +58,20 @@ __all__ = [
     "AsyncSession",
     "AtPosition",
     "AtVersion",
+    "AuditEntry",
     "Backoff",
     "Criteria",
     "Decider",
+    "Difference",
     "EverlogError",
     "Exactly",
     "Fenced",
+    "FieldChange",
     "Fold",
     "FromBeginning",
     "FromNow",
     "FromTime",
+    "Head",
     "IdempotencyConflict",
     "IncompatibleStore",
     "InvalidInput",
@@ -89,6 +95,7 @@ __all__ = [
     "SqlProjection",
     "StoreUnavailable",
     "StreamExists",
+    "StreamHead",
     "SubscriptionFailed",
     "Transaction",
     "Transient",
@@ -100,8 +107,10 @@ __all__ = [
     "Write",
     "WrongExpectedVersion",
     "applies",
+    "csv_lines",
     "decides",
     "event",
+    "json_lines",
     "processor",
     "upcast",
     "upcast_drop",

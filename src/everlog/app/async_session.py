@@ -8,9 +8,9 @@ from uuid import UUID
 
 from everlog.app.following import Projection
 from everlog.app.scope import Acting, Where, Write
-from everlog.app.session import Session, criteria
+from everlog.app.session import Session
 from everlog.app.waiting import FIRST_POLL, LONGEST_POLL, WAIT_SECONDS
-from everlog.command.execute import ATTEMPTS, Result, perform
+from everlog.command.execute import ATTEMPTS, Execution, Result, perform
 from everlog.core.at import At
 from everlog.core.envelope import Append, Appended, StreamHead
 from everlog.core.errors import IdempotencyConflict, WrongExpectedVersion
@@ -63,7 +63,7 @@ class AsyncSession:
         ids: Sequence[UUID] | None = None,
         request_id: str | None = None,
     ) -> Appended:
-        return await self._store.append(self._scope.append(writes, criteria(unless), after, ids, request_id))
+        return await self._store.append(self._scope.append(writes, unless, after, ids, request_id))
 
     async def execute(
         self,
@@ -73,11 +73,14 @@ class AsyncSession:
         *,
         request_id: str | None = None,
         attempts: int = ATTEMPTS,
+        unless: Criteria | Sequence[Criteria] = (),
+        after: int = 0,
         wait_for: Sequence[Projection] = (),
         timeout: float = WAIT_SECONDS,
     ) -> Result[S, E]:
         """As `Session.execute`; `decide` and `evolve` run on the event loop, which pure functions do not hold up."""
-        result = await self._execute(decider, id, command, request_id, attempts)
+        boundary = self._scope.boundary(unless, after)
+        result = await self._execute(self._scope.execution(decider, id, command, request_id, attempts, boundary))
         if wait_for:
             await self.wait_for(*wait_for, position=result.position, timeout=timeout)
         return result
@@ -103,10 +106,7 @@ class AsyncSession:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_POLL)
 
-    async def _execute(
-        self, decider: Decider[C, S, E], id: str, command: C, request_id: str | None, attempts: int
-    ) -> Result[S, E]:
-        execution = self._scope.execution(decider, id, command, request_id, attempts)
+    async def _execute(self, execution: Execution[S, E]) -> Result[S, E]:
         steps = execution.steps()
         answer: Any = None
         error: Exception | None = None

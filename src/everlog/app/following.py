@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from everlog.app.stores import Backend
@@ -31,8 +32,9 @@ SessionOf = Callable[[Recorded[Any]], Any]
 
 
 def subscription_of(part: Follows, types: EventTypes) -> Subscription:
-    """What a part follows; events that can become one of its classes included."""
-    where = Filter(None, types=types.stored_as(part.events))
+    """What a part follows: events that can become one of its classes, and versions newer than this code knows, which
+    it must not pass as if they were nothing to it."""
+    where = Filter(None, types=types.matching(part.events))
     if isinstance(part, Processor):
         return Subscription(part.name, "processor", where, start=part.start, page=PROCESSOR_PAGE)
     return Subscription(part.name, "projection", where, part.version, part.start)
@@ -63,7 +65,8 @@ class ProcessorCalls:
         if processor.inbox:
             return lambda claim, event: self._take_in(processor, claim, event)
         if processor.is_async:
-            return lambda claim, event: self._await(processor, event)
+            loop = self._loop = self._loop or _running_loop()
+            return lambda claim, event: self._await(loop, processor, event)
         return lambda claim, event: processor(*self._arguments(processor, event))
 
     def close(self) -> None:
@@ -71,6 +74,7 @@ class ProcessorCalls:
             isolated.close()
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop = None
 
     def _arguments(self, processor: Processor[Any], event: Recorded[Any]) -> tuple[Any, ...]:
         return (event, self._session_of(event)) if processor.wants_more else (event,)
@@ -81,10 +85,8 @@ class ProcessorCalls:
             if self._backend.desk.inbox.first(effects, processor.name, self._incarnation, event.position, event.part):
                 processor(event, effects)
 
-    def _await(self, processor: Processor[Any], event: Recorded[Any]) -> None:
-        if self._loop is None:
-            self._loop = _running_loop()
-        asyncio.run_coroutine_threadsafe(processor(*self._arguments(processor, event)), self._loop).result()
+    def _await(self, loop: asyncio.AbstractEventLoop, processor: Processor[Any], event: Recorded[Any]) -> None:
+        asyncio.run_coroutine_threadsafe(processor(*self._arguments(processor, event)), loop).result()
 
 
 def processor_handler(
@@ -112,7 +114,14 @@ def processor_handler(
 
 
 def _running_loop() -> asyncio.AbstractEventLoop:
-    """One event loop on a thread of its own, for all async handlers of the worker."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="everlog-async-handlers", daemon=True).start()
-    return loop
+    """One event loop on a thread of its own, for all async handlers of the worker; closed there once it is stopped."""
+    started: Future[asyncio.AbstractEventLoop] = Future()
+
+    def serve() -> None:
+        with asyncio.Runner() as runner:
+            loop = runner.get_loop()
+            started.set_result(loop)
+            loop.run_forever()
+
+    threading.Thread(target=serve, name="everlog-async-handlers", daemon=True).start()
+    return started.result()

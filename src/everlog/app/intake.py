@@ -157,12 +157,11 @@ class Intake:
                     f"{incoming.type} v{version} is unknown, this code knows v{kind.version}: deploy the newer code"
                 )
             return Encoded(incoming.type, version, incoming.data, incoming.tags)
-        events = self._read(incoming, version)
-        tags = [tag for event in events for tag in kind_of(type(event)).tags_of(event)]
-        data = incoming.data
         if kind is not None and is_current:
             self._refuse_unknown_fields(kind, incoming.data)
-            data = self._types.encode(events[0]).data
+        events = self._read(incoming, version)
+        tags = [tag for event in events for tag in kind_of(type(event)).tags_of(event)]
+        data = self._types.encode(events[0]).data if is_current else incoming.data
         return Encoded(incoming.type, version, data, tuple(dict.fromkeys([*tags, *incoming.tags])))
 
     def _read(self, incoming: Incoming, version: int) -> Sequence[Any]:

@@ -46,9 +46,12 @@ class LaneOperator:
         lane = next((one for one in self.find(LaneFilter(processor, key)) if one.key == key), None)
         if lane is None:
             raise NotFound(f"processor {processor!r} has no lane {key!r}: everlog dlq list shows them")
+        if lane.status == "retrying":
+            raise InvalidInput(f"lane {key!r} is being tried now: wait until it is parked again")
         event = self._event(lane.first)
         self.backend.append(Append(event.tenant, (self._record(processor, key, event, reason),)))
-        return self.backend.desk.lanes.skip(processor, key)
+        self.backend.desk.lanes.skip(processor, key, event.position)
+        return event.position
 
     def _record(self, processor: str, key: str, event: StoredEvent, reason: str) -> NewEvent:
         told = {"processor": processor, "key": key, "position": str(event.position), "reason": reason}

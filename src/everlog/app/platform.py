@@ -74,7 +74,8 @@ class Platform:
         inline = InlineFolds([one for one in self.projections if isinstance(one, Fold) and one.inline], self.types)
         store = open_store(url or self.url, clock=clock, crash=crash, counters=counters, inline=inline)
         try:
-            store.put_in_force(inline)
+            for fold in inline.each():
+                store.put_in_force(fold)
             running = None
             if worker:
                 running = Worker(

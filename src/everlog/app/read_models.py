@@ -44,7 +44,7 @@ class ReadModels:
         self._known(fold)
         wanted = FoldKey(tenant, key)
         states = {wanted: fold.initial}
-        where = Filter(tenant, types=self._types.stored_as(fold.events))
+        where = Filter(tenant, types=self._types.matching(fold.events))
         try:
             for stored in self._backend.read(where, upto=upto):
                 events = [(one, event) for one, event in keyed_events(fold, self._types, [stored]) if one == wanted]

@@ -4,18 +4,19 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from everlog.app.following import Projection, projection_handler, subscription_of
 from everlog.app.stores import Backend
 from everlog.core.errors import Misconfigured, StoreUnavailable
 from everlog.domain.types import EventTypes
 from everlog.projection.fold import Fold
-from everlog.projection.sql import SqlProjection
 from everlog.subscription.follower import LEASE_SECONDS, Follower
 from everlog.subscription.tail import Tail
 
 REBUILD_PAGE = 5000
 SAVE_EVERY = 50_000
+_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Rebuild:
                 f"{projection.name!r} is inline: raise its version and open the platform to build it anew"
             )
         self._projection, self._types, self._backend = projection, types, backend
-        self._lease_seconds = lease_seconds
+        self._owner, self._lease_seconds = f"rebuild of {projection.name}", lease_seconds
         self._stopping = threading.Event()
 
     def stop(self) -> None:
@@ -54,7 +55,7 @@ class Rebuild:
         first = subscription.start.position(self._backend)
         begun = checkpoints.register(one.name, subscription.kind, one.version, first)
         if not resume:
-            checkpoints.reset(one.name, first)
+            self._take(first)
         elif begun.status != "running":
             checkpoints.set_status(one.name, "running")
         follower = Follower(
@@ -63,30 +64,35 @@ class Rebuild:
             self._backend,
             checkpoints,
             Tail(self._backend),
-            owner=f"rebuild of {one.name}",
+            owner=self._owner,
             stopping=self._stopping,
             lease_seconds=self._lease_seconds,
         )
-        if not resume:
-            self._empty(follower)
         head = self._backend.head().position
         meter = _Meter(head, progress)
         follower.on_progress = lambda: meter.show(follower.reached)
         follower.run_to(head)
+        if isinstance(one, Fold) and follower.reached >= head:
+            self._forget_others(one)
         return follower.reached
 
-    def _empty(self, follower: Follower) -> None:
-        """Clear what an earlier build made, under the fence."""
+    def _take(self, first: int) -> None:
+        """Send it back and own it. What an earlier build made goes as the first thing, whoever does it."""
+        name, checkpoints = self._projection.name, self._backend.checkpoints
+        for _ in range(_TRIES):  # a worker may be quicker
+            checkpoints.reset(name, first)
+            if checkpoints.claim(name, self._owner, self._lease_seconds) is not None:
+                return
+        raise StoreUnavailable(f"{name!r} was taken over by a worker: try again")
+
+    def _forget_others(self, fold: Fold[Any]) -> None:
+        """Delete the states of other versions, unless somebody else builds by now."""
         checkpoints = self._backend.checkpoints
-        claim = checkpoints.claim(self._projection.name, follower.owner, self._lease_seconds)
-        if claim is None:
-            raise StoreUnavailable(f"{self._projection.name!r} was taken over by a worker: try again")
-        with checkpoints.transaction(claim, claim.position) as effects:
-            if isinstance(self._projection, SqlProjection):
-                for table in self._projection.tables:
-                    effects.execute(f"DROP TABLE IF EXISTS {table}")
-            else:
-                self._backend.fold_states.clear(effects, self._projection.name)
+        claim = checkpoints.claim(fold.name, self._owner, self._lease_seconds)
+        if claim is not None:
+            with checkpoints.transaction(claim, claim.position) as effects:
+                self._backend.fold_states.keep_only(effects, fold.name, claim.version)
+            checkpoints.leave(claim)
 
 
 class _Meter:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from everlog.command.execute import ATTEMPTS, Context, Execution, new_event
+from everlog.command.execute import Context, Execution, new_event
 from everlog.command.load import Loader
 from everlog.core.clock import micros
 from everlog.core.envelope import Append
@@ -18,6 +18,7 @@ from everlog.core.ids import derived_id, new_id
 from everlog.core.names import actor_name
 from everlog.domain.criteria import Criteria
 from everlog.domain.decider import Decider
+from everlog.domain.recorded import client_field
 from everlog.domain.types import EventTypes
 from everlog.store.query import Filter
 from everlog.telemetry import Counters
@@ -93,8 +94,9 @@ class Scope:
             tenant=self.tenant,
             stream=where.get("stream"),
             category=where.get("category"),
-            types=self.types.matching(types) + tuple((name, None) for name in where.get("named", ())),
-            tags=tuple(where.get("tags", ())),
+            types=self.types.matching(types)
+            + tuple((name, None) for name in _several(where.get("named", ()), "named")),
+            tags=_several(where.get("tags", ()), "tags"),
             actor=where.get("actor"),
             correlation_id=_bytes(where.get("correlation_id")),
             causation_id=_bytes(where.get("causation_id")),
@@ -109,7 +111,7 @@ class Scope:
     def append(
         self,
         writes: Sequence[Write],
-        unless: Sequence[Criteria],
+        unless: Criteria | Sequence[Criteria],
         after: int,
         ids: Sequence[UUID] | None,
         request_id: str | None,
@@ -117,7 +119,6 @@ class Scope:
         tenant = self.bound()
         events = [(write, event) for write in writes for event in write.events]
         made = _ids(tenant, len(events), ids, request_id)
-        boundary = NoneMatching(tuple(one.match(self.types) for one in unless), after) if unless else None
         expect = {write.stream: write.expect for write in writes}
         if len(expect) != len(writes):
             raise InvalidInput("a batch names a stream twice: put all events of a stream into one Write")
@@ -125,15 +126,26 @@ class Scope:
             new_event(self.types, write.stream, event, id, self.context, _micros(write.occurred_at))
             for (write, event), id in zip(events, made, strict=True)
         ]
-        return Append(tenant, tuple(new), expect, boundary)
+        return Append(tenant, tuple(new), expect, self.boundary(unless, after))
 
     def execution(
-        self, decider: Decider[C, S, E], id: str, command: C, request_id: str | None, attempts: int = ATTEMPTS
+        self,
+        decider: Decider[C, S, E],
+        id: str,
+        command: C,
+        request_id: str | None,
+        attempts: int,
+        boundary: NoneMatching | None,
     ) -> Execution[S, E]:
         return Execution(
             self.loader(decider), self.types, self.counters, self.bound(), decider.stream(id), command,
-            self.context, request_id, attempts,
+            self.context, request_id, attempts, boundary,
         )  # fmt: skip
+
+    def boundary(self, unless: Criteria | Sequence[Criteria], after: int) -> NoneMatching | None:
+        """The dynamic boundary of an append: no event matching any of `unless` behind `after`."""
+        criteria = [unless] if isinstance(unless, Criteria) else unless
+        return NoneMatching(tuple(one.match(self.types) for one in criteria), after) if criteria else None
 
     def loader(self, decider: Decider[Any, S, Any]) -> Loader[S]:
         loader = self.loaders.get(decider.name)
@@ -145,7 +157,9 @@ class Scope:
 def _context(base: Context, acting: Acting) -> Context:
     client = base.client
     if "ip" in acting or "user_agent" in acting:
-        known = {name: acting.get(name) for name in ("ip", "user_agent") if acting.get(name) is not None}
+        before = {name: client_field(client, name) for name in ("ip", "user_agent")}
+        named = {name: acting.get(name, before[name]) for name in before}
+        known = {name: value for name, value in named.items() if value is not None}
         client = msgspec.json.encode(known) if known else None
     actor = acting.get("actor", base.actor)
     return Context(
@@ -166,6 +180,12 @@ def _ids(tenant: str, count: int, ids: Sequence[UUID] | None, request_id: str | 
     if request_id is not None:
         return [derived_id(tenant, "request", request_id, number) for number in range(count)]
     return [new_id() for _ in range(count)]
+
+
+def _several(texts: Sequence[str], what: str) -> tuple[str, ...]:
+    if isinstance(texts, str):  # a sequence of texts too, each of one letter, which would find nothing
+        raise InvalidInput(f"{what}={texts!r} is one text: write {what}=[{texts!r}]")
+    return tuple(texts)
 
 
 def _bytes(value: UUID | None) -> bytes | None:

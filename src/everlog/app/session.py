@@ -86,7 +86,7 @@ class Session:
         Retrying with the same `ids` or `request_id` gives the first answer again. Raises `WrongExpectedVersion`,
         `AppendConditionFailed`, `IdempotencyConflict`, `InvalidInput`, `StoreUnavailable` or `OutcomeUnknown`.
         """
-        return self._store.append(self.scope.append(writes, criteria(unless), after, ids, request_id))
+        return self._store.append(self.scope.append(writes, unless, after, ids, request_id))
 
     def execute(
         self,
@@ -96,16 +96,20 @@ class Session:
         *,
         request_id: str | None = None,
         attempts: int = ATTEMPTS,
+        unless: Criteria | Sequence[Criteria] = (),
+        after: int = 0,
         wait_for: Sequence[Projection] = (),
         timeout: float = WAIT_SECONDS,
     ) -> Result[S, E]:
         """Load, decide, append; decided again, up to `attempts` times, when another writer came first.
 
-        With a `request_id` the same request is executed once, and its first answer given ever after. With `wait_for`
-        returns once these projections have seen it. Raises what `decide` raises (`Rejected`), what `append_batch`
-        raises, and what `wait_for` raises: then the events are stored.
+        With a `request_id` the same request is executed once, and its first answer given ever after. `unless` and
+        `after` are the dynamic boundary of `append_batch`, for a rule beyond this aggregate. With `wait_for` returns
+        once these projections have seen it. Raises what `decide` raises (`Rejected`), what `append_batch` raises, and
+        what `wait_for` raises: then the events are stored.
         """
-        result = run(self.scope.execution(decider, id, command, request_id, attempts), self._store)
+        boundary = self.scope.boundary(unless, after)
+        result = run(self.scope.execution(decider, id, command, request_id, attempts, boundary), self._store)
         self.models.wait(wait_for, result.position, timeout)
         return result
 
@@ -202,7 +206,3 @@ def _read(store: Store, scope: Scope, types: Sequence[type], where: Where) -> It
         backwards=where.get("backwards", False),
         limit=where.get("limit"),
     )
-
-
-def criteria(unless: Criteria | Sequence[Criteria]) -> Sequence[Criteria]:
-    return [unless] if isinstance(unless, Criteria) else unless

@@ -1,4 +1,4 @@
-"""What a program runs with: a flag, else the environment, else `everlog.toml`, else the default; each with its source."""
+"""What a program runs with: a flag, else the environment, else `everlog.toml`, else a default; each with its source."""
 
 import tomllib
 from collections.abc import Mapping

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from everlog.command.load import NEWEST, Loaded, Loader
 from everlog.core.envelope import Append, Appended, NewEvent, StoredEvent
 from everlog.core.errors import IdempotencyConflict, InvalidInput, WrongExpectedVersion
-from everlog.core.expect import Exactly
+from everlog.core.expect import Exactly, NoneMatching
 from everlog.core.ids import derived_id, new_id
 from everlog.core.limits import BATCH_EVENTS
 from everlog.domain.recorded import Recorded
@@ -83,6 +83,7 @@ class Execution(Generic[S, E]):
     context: Context
     request_id: str | None = None
     attempts: int = ATTEMPTS
+    boundary: NoneMatching | None = None
 
     def steps(self) -> Generator[Step, Any, Result[S, E]]:
         """Yields what must be asked of the store and is sent the answers; raises what `decide` and the store raise."""
@@ -120,7 +121,7 @@ class Execution(Generic[S, E]):
         ids = [new_id() for _ in events] if self.request_id is None else self._ids(len(events))
         pairs = zip(events, ids, strict=True)
         new = [new_event(self.types, self.stream, event, id, self.context) for event, id in pairs]
-        return Append(self.tenant, tuple(new), {self.stream: Exactly(loaded.version)})
+        return Append(self.tenant, tuple(new), {self.stream: Exactly(loaded.version)}, self.boundary)
 
     def _done(self, loaded: Loaded[S], append: Append, answer: Appended) -> Generator[Step, Any, Result[S, E]]:
         stored = as_stored(append, answer)

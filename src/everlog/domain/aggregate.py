@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Self, TypeVar, dataclass_transform
 
-from everlog.core.errors import Misconfigured
+from everlog.core.errors import InvalidInput, Misconfigured
 from everlog.domain.decider import Decider
 from everlog.domain.event import members
 
@@ -53,7 +53,11 @@ class Aggregate(Generic[C, E]):
             ) from error
 
         def decide(command: C, state: Self) -> Iterable[E]:
-            return deciding[type(command)](state, command)  # type: ignore[no-any-return]
+            method = deciding.get(type(command))
+            if method is None:
+                known = ", ".join(one.__name__ for one in deciding)
+                raise InvalidInput(f"{cls.__name__} decides on {known}, not on {type(command).__name__}")
+            return method(state, command)  # type: ignore[no-any-return]
 
         def evolve(state: Self, event: E) -> Self:
             return applying[type(event)](state, event)  # type: ignore[no-any-return]

@@ -1,14 +1,18 @@
 """Between a class and its JSON bytes, with what JSON would let pass silently refused: naive times, NaN, big numbers."""
 
+import copy
 import dataclasses
 import math
 import re
 import typing
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 import msgspec
+import msgspec.structs
 
 from everlog.core.errors import InvalidInput, Misconfigured
 from everlog.core.json import check_json
@@ -18,7 +22,9 @@ T = TypeVar("T")
 
 # Nineteen digits in a row may be an integer beyond 64 bits (or text): rare enough to look closely then.
 _MANY_DIGITS = re.compile(rb"\d{19}")
-_SAFE = {str, int, bool, bytes, type(None)}
+_SAFE: frozenset[object] = frozenset({str, int, bool, bytes, type(None)})
+_SINGLE: frozenset[object] = _SAFE | {float, Decimal, date, datetime, time, timedelta, UUID}
+_SETS = (set, frozenset)
 
 
 class Codec(Generic[T]):
@@ -30,7 +36,8 @@ class Codec(Generic[T]):
             schema_of(cls)
         except Exception as error:  # of msgspec or of pydantic, which share no error
             raise Misconfigured(f"{cls!r} cannot be stored as JSON: {error}") from error
-        self._must_walk = not _is_plain(cls, frozenset())
+        self._must_walk = not _is_made_of(cls, _SAFE)
+        self._may_hold_sets = not _is_made_of(cls, _SINGLE, sets=False)
         if is_pydantic(cls):
             self._encode: Callable[[T], bytes] = _dump_model
             self.decode: Callable[[bytes], T] = cls.model_validate_json  # type: ignore[attr-defined]
@@ -44,7 +51,7 @@ class Codec(Generic[T]):
         try:
             if self._must_walk:
                 _refuse(value, type(value).__name__)
-            data = self._encode(value)
+            data = self._encode(_in_order(value) if self._may_hold_sets else value)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InvalidInput(f"{type(value).__name__} cannot be stored as JSON: {error}") from error
         if self._must_walk or _MANY_DIGITS.search(data):
@@ -85,16 +92,19 @@ def _schema_of_model(cls: type) -> dict[str, Any]:
     raise NotImplementedError(cls)  # msgspec's protocol for "not mine"
 
 
-def _is_plain(hint: object, inside: frozenset[object]) -> bool:
-    """Whether nothing inside can be a datetime, a float, an open type or itself, so that encoding needs no second
-    look."""
-    if hint in _SAFE or hint is Ellipsis or isinstance(hint, str | int):
+def _is_made_of(
+    hint: object, leaves: frozenset[object], inside: frozenset[object] = frozenset(), *, sets: bool = True
+) -> bool:
+    """Whether nothing inside can be anything but these, an open type or itself included, so that encoding needs no
+    second look."""
+    if hint in leaves or hint is Ellipsis or isinstance(hint, str | int):
         return True
     origin = typing.get_origin(hint)
     if origin is not None:
-        return not _is_record(origin) and all(_is_plain(one, inside) for one in typing.get_args(hint))
+        fine = not _is_record(origin) and (sets or origin not in _SETS)
+        return fine and all(_is_made_of(one, leaves, inside, sets=sets) for one in typing.get_args(hint))
     if _is_record(hint) and hint not in inside:
-        return all(_is_plain(field, inside | {hint}) for field in hints_of(hint).values())
+        return all(_is_made_of(field, leaves, inside | {hint}, sets=sets) for field in hints_of(hint).values())
     return False
 
 
@@ -120,6 +130,43 @@ def _refuse(value: object, path: str) -> None:
                 _refuse(getattr(value, name), f"{path}.{name}")
         case _:
             pass
+
+
+class _Ordered(frozenset[T]):
+    """A set that is encoded in one order in every process: a retry must give the same bytes."""
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(sorted(super().__iter__(), key=lambda one: msgspec.json.encode(one, enc_hook=_encode_model)))
+
+
+def _in_order(value: Any) -> Any:
+    """The same value with its sets ordered; itself where it holds none."""
+    match value:
+        case set() | frozenset():
+            return _Ordered(map(_in_order, value))
+        case dict():
+            return {key: _in_order(inner) for key, inner in value.items()}
+        case tuple() if type(value) is tuple:
+            inside = tuple(map(_in_order, value))
+            return inside if any(after is not before for after, before in zip(inside, value, strict=True)) else value
+        case _ if _is_record(type(value)) or is_pydantic(type(value)):
+            fields = ((name, getattr(value, name)) for name in field_names(type(value)))
+            ordered = {name: after for name, before in fields if (after := _in_order(before)) is not before}
+            return _with_fields(value, ordered) if ordered else value
+    return value
+
+
+def _with_fields(value: Any, changed: Mapping[str, object]) -> Any:
+    """A copy with other fields, whatever the class thinks of changing."""
+    if is_pydantic(type(value)):
+        return value.model_copy(update=changed)
+    twin = copy.copy(value)
+    for name, field in changed.items():
+        if isinstance(twin, msgspec.Struct):
+            msgspec.structs.force_setattr(twin, name, field)
+        else:
+            object.__setattr__(twin, name, field)
+    return twin
 
 
 def _dump_model(value: Any) -> bytes:

@@ -17,6 +17,8 @@ class Criteria:
     def __init__(self, *types: type, tags: tuple[str, ...] | list[str] = ()) -> None:
         if not types and not tags:
             raise InvalidInput("Criteria needs an event class or a tag")
+        if isinstance(tags, str):  # its letters would be the tags, which guard nothing
+            raise InvalidInput(f"Criteria has the tags {tags!r}, one text: write tags=[{tags!r}]")
         object.__setattr__(self, "types", types)
         object.__setattr__(self, "tags", tuple(tags))
 

@@ -5,7 +5,7 @@ import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from everlog.core.errors import Misconfigured
 from everlog.core.names import stream_name
@@ -18,7 +18,7 @@ E = TypeVar("E")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:]{0,99}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # with slots, `Decider[C, S, E](…)` raises: typing notes the types on the object
 class Decider(Generic[C, S, E]):
     """Business rules of one kind of aggregate. `decide(command, state)` gives events, `evolve(state, event)` the state.
 
@@ -32,6 +32,19 @@ class Decider(Generic[C, S, E]):
     evolve: Callable[[S, E], S]
     snapshot_every: int | None = 100
     snapshot_version: int = 1
+
+    if TYPE_CHECKING:
+        # mypy would settle S on `initial` alone, where `()` or one of two classes is less than a state may be. What may
+        # be a function it looks at last, together with `evolve`.
+        def __init__(
+            self,
+            name: str,
+            initial: S | Callable[[NoReturn, S], NoReturn],
+            decide: Callable[[C, S], Iterable[E]],
+            evolve: Callable[[S, E], S],
+            snapshot_every: int | None = 100,
+            snapshot_version: int = 1,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

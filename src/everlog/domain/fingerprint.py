@@ -34,11 +34,11 @@ def fingerprint(decider: Decider[Any, Any, Any], types_: EventTypes) -> bytes:
     for upcaster in upcasters:
         code.add((upcaster.source, upcaster.targets, upcaster.original or upcaster.step))
     for cls in decider.event_types():
-        code.add(schema_of(cls))
+        code.add(_without_words(schema_of(cls)))
         code.add_classes(cls)
     for cls in members(decider.state_type()):
         code.add_classes(cls)
-    code.add((schema_of(decider.state_type()), decider.initial, decider.snapshot_version))
+    code.add((_without_words(schema_of(decider.state_type())), decider.initial, decider.snapshot_version))
     return code.digest.digest()
 
 
@@ -49,6 +49,23 @@ def state_codec(decider: Decider[Any, Any, Any]) -> Codec[Any]:
 def _upcasters(decider: Decider[Any, Any, Any], types_: EventTypes) -> list[Upcaster]:
     sources = types_.stored_as(decider.event_types())
     return [types_.chain.steps[source] for source in sources if source in types_.chain.steps]
+
+
+def _without_words(schema: Any) -> Any:
+    """A schema without titles and descriptions, which come from docstrings; a field may have those names."""
+    if isinstance(schema, list):
+        return [_without_words(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _part(key, value) for key, value in schema.items() if key not in ("title", "description")}
+
+
+def _part(key: str, value: Any) -> Any:
+    if key == "default":
+        return value
+    if key in ("properties", "$defs"):
+        return {name: _without_words(inner) for name, inner in value.items()}
+    return _without_words(value)
 
 
 class _Code:

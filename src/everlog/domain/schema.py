@@ -217,8 +217,10 @@ def _strip(document: Mapping[str, Any], schema: Any, above: Sequence[str]) -> An
             if reference in above:
                 return {"circle": reference}
             return _strip(document, _Node(document, schema).resolved().schema, [*above, reference])
-        ignored = {"title", "description", "default", "$defs", "examples"}
-        return {key: _strip(document, value, above) for key, value in sorted(schema.items()) if key not in ignored}
+        fields = schema.get("properties", {})  # whose names may be any word
+        ignored = {"title", "description", "default", "$defs", "examples", "properties"}
+        plain = {key: _strip(document, value, above) for key, value in sorted(schema.items()) if key not in ignored}
+        return {**plain, **{f".{name}": _strip(document, inner, above) for name, inner in sorted(fields.items())}}
     if isinstance(schema, list):
         return [_strip(document, item, above) for item in schema]
     return schema

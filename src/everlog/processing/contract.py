@@ -70,17 +70,21 @@ class Lanes(Protocol):
         ...
 
     def done(self, effects: Effects, processor: str, key: str, position: int) -> bool:
-        """Take one handled event away; true when the lane is empty and closed, and those that wait for it are due."""
+        """Take one handled event away; the one behind it has all its attempts.
+
+        True when the lane is empty and closed, and those that wait for it are due.
+        """
         ...
 
     def retry(self, where: LaneFilter, *, canary: bool) -> int:
         """Ask for lanes to be tried again, and say how many; with `canary` the first alone, the others after it."""
         ...
 
-    def skip(self, processor: str, key: str) -> int:
-        """Take the first event of a parked lane away for ever and let the rest be tried; gives its position.
+    def skip(self, processor: str, key: str, position: int) -> None:
+        """Take the first event of a parked lane away for ever and let the rest be tried.
 
-        Raises `NotFound` when there is no such lane, and `InvalidInput` while it is being tried.
+        Raises `NotFound` when there is no such lane, and `InvalidInput` while it is being tried, or when another event
+        than the one at `position` is its first by now.
         """
         ...
 

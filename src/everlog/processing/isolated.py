@@ -1,18 +1,23 @@
 """Handlers in child processes: one may hang, exit, recurse or eat memory, and costs itself only."""
 
 import contextlib
+import importlib
 import multiprocessing
 import pickle
 import resource
-import threading
+import signal
 from collections import deque
+from functools import reduce
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 from everlog.core.errors import EverlogError, Misconfigured
 from everlog.domain.recorded import Recorded
 from everlog.processing.processor import Isolation, Processor
+
+START_SECONDS = 60.0
+"""How long a child may take to import what the handler needs; the handler's own time begins after that."""
 
 # A fresh interpreter: forking a process with threads and open databases would copy both in mid-air.
 _context = multiprocessing.get_context("spawn")
@@ -24,64 +29,80 @@ class HandlerDied(EverlogError):
     code = "handler_died"
 
 
+class Place(NamedTuple):
+    """Where a child finds the processor: the decorated name holds it, so the function itself cannot be pickled."""
+
+    module: str
+    name: str
+
+    def find(self) -> Any:
+        found = reduce(getattr, self.name.split("."), importlib.import_module(self.module))
+        return found.handler if isinstance(found, Processor) else found
+
+
 class IsolatedCalls:
     """Children of one processor, started when needed and used again while they behave."""
 
     def __init__(self, processor: Processor[Any], isolation: Isolation) -> None:
-        self._processor, self._isolation = processor, isolation
+        self._place = Place(processor.handler.__module__, processor.handler.__qualname__)
+        self._isolation = isolation
         self._idle: deque[_Child] = deque()
-        self._mutex = threading.Lock()
         try:
-            self._pickled = pickle.dumps(processor.handler)
-        except Exception as error:
+            same = self._place.find() is processor.handler
+        except (ImportError, AttributeError):
+            same = False
+        if not same:
             raise Misconfigured(
                 f"processor {processor.name!r} is isolated, so its function must be importable by name: "
-                f"define it at the top of a module ({error})"
-            ) from error
+                f"define it at the top of a module, as {self._place.name} in {self._place.module}"
+            )
 
     def __call__(self, event: Recorded[Any]) -> None:
         """Run the handler on one event; raises what it raised, or `HandlerDied`."""
+        order = pickle.dumps((event.stored, event.data, event.type, event.schema_version, event.part))
         child = self._child()
         try:
-            raised = child.run(event, self._isolation.timeout)
-        except HandlerDied:
+            raised = child.run(order, self._isolation.timeout)
+        except BaseException:
             child.kill()
             raise
-        with self._mutex:
-            self._idle.append(child)
+        self._idle.append(child)
         if raised is not None:
             raise raised
 
     def close(self) -> None:
+        """End those that are idle; one that is busy ends with its handler's time, or with this process."""
         while self._idle:
             self._idle.pop().kill()
 
     def _child(self) -> "_Child":
-        with self._mutex:
-            return self._idle.pop() if self._idle else _Child(self._pickled, self._isolation)
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _Child(self._place, self._isolation)
 
 
 class _Child:
-    def __init__(self, pickled: bytes, isolation: Isolation) -> None:
+    def __init__(self, place: Place, isolation: Isolation) -> None:
         self._pipe, theirs = _context.Pipe()
+        self._started = False
         self._process: BaseProcess = _context.Process(
-            target=_serve, args=(theirs, pickled, isolation.memory), daemon=True
+            target=_serve, args=(theirs, place, isolation.memory), daemon=True
         )
         self._process.start()
         theirs.close()
 
-    def run(self, event: Recorded[Any], timeout: float) -> BaseException | None:
-        raised: BaseException | None
+    def run(self, order: bytes, timeout: float) -> BaseException | None:
         try:
-            self._pipe.send_bytes(
-                pickle.dumps((event.stored, event.data, event.type, event.schema_version, event.part))
-            )
-            if not self._pipe.poll(timeout):
-                raise HandlerDied(f"the handler took longer than {timeout:g} s and was killed")
-            raised = pickle.loads(self._pipe.recv_bytes())  # from our own child
+            if not self._started:
+                self._receive(START_SECONDS, f"its child process was not ready within {START_SECONDS:g} s")
+                self._started = True
+            self._pipe.send_bytes(order)
+            outcome = self._receive(timeout, f"the handler took longer than {timeout:g} s and was killed")
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             self._process.join(1.0)
             raise HandlerDied(f"the handler ended its process (exit code {self._process.exitcode})") from error
+        raised: BaseException | None = pickle.loads(outcome)  # from our own child
         return raised
 
     def kill(self) -> None:
@@ -89,10 +110,17 @@ class _Child:
         self._process.join()
         self._pipe.close()
 
+    def _receive(self, timeout: float, otherwise: str) -> bytes:
+        if not self._pipe.poll(timeout):
+            raise HandlerDied(otherwise)
+        return self._pipe.recv_bytes()
 
-def _serve(pipe: Connection, pickled: bytes, memory: int) -> None:
+
+def _serve(pipe: Connection, place: Place, memory: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the worker, which lets what is in hand finish
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    handler = pickle.loads(pickled)  # from our own parent
+    handler = place.find()
+    pipe.send_bytes(b"ready")
     with contextlib.suppress(EOFError):
         while True:
             stored, data, type_name, schema_version, part = pickle.loads(pipe.recv_bytes())

@@ -6,6 +6,7 @@ dead letters and their replay.
 """
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 from everlog.core.clock import Clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.envelope import StoredEvent
-from everlog.core.errors import Fenced, StoreUnavailable, SubscriptionStopped
+from everlog.core.errors import Fenced, OutcomeUnknown, StoreUnavailable, SubscriptionStopped
 from everlog.domain.recorded import Recorded
 from everlog.domain.types import EventTypes
 from everlog.processing.contract import Desk, Lane, LaneStatus
@@ -73,15 +74,19 @@ class ProcessorHandler:
         self._lease_seconds, self._crash = lease_seconds, crash
         self._pool = ThreadPoolExecutor(processor.concurrency, thread_name_prefix=f"everlog-{processor.name}")
         self._suspect_upto = 0
+        self._lost = threading.Event()
 
     def begin(self, claim: Claim) -> None:
         """What an earlier owner had begun and not checkpointed may have killed it: go through that one by one."""
+        self._lost.clear()
         self._suspect_upto = self._desk.marks.marked(self._processor.name)
 
     def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> Taken:
         self._try_lanes(claim)
         suspects = [event for event in page if event.position <= self._suspect_upto]
         for event in suspects:
+            if self._stopping.is_set():
+                return Taken(claim.position, claim.position)
             claim = claim._replace(position=self._handle_suspect(claim, event))
             if claim.position < event.position:  # stopped before it was handled
                 return Taken(claim.position, claim.position)
@@ -96,7 +101,7 @@ class ProcessorHandler:
         return self._try_lanes(claim)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=False)
 
     def _handle_page(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
         runs = self._by_key(page)
@@ -153,30 +158,45 @@ class ProcessorHandler:
 
     def _finish(self, claim: Claim, futures: Sequence[Future[None]]) -> None:
         """Keep the lease until all are done. Even when it is lost they end first, or a key might run twice at once."""
-        kept, pending = True, set(futures)
+        pending = set(futures)
         while pending:
             _, pending = wait(pending, timeout=self._lease_seconds / 3)
-            kept = kept and (not pending or self._checkpoints.renew(claim, self._lease_seconds))
-        if not kept:
+            if pending and not self._lost.is_set() and not self._renewed(claim):
+                self._lost.set()
+        if self._lost.is_set():
             raise Fenced(claim.name, claim.epoch)
         for future in futures:
             future.result()
 
+    def _renewed(self, claim: Claim) -> bool:
+        try:
+            return self._checkpoints.renew(claim, self._lease_seconds)
+        except (StoreUnavailable, OutcomeUnknown):  # then the fence says at the next commit whether it still holds
+            return True
+
+    def _halted(self) -> bool:
+        return self._stopping.is_set() or self._lost.is_set()
+
+    def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self._halted() and (left := until - time.monotonic()) > 0:
+            self._stopping.wait(min(left, self._lease_seconds / 3))
+
     def _run(self, claim: Claim, run: KeyRun) -> None:
         for stored in run.events:
+            if self._halted():
+                return
             failures = 0
             while (outcome := self._try(claim, stored)) is _Later:
                 # The world is down, not the event: everything of this processor waits with it.
-                self._stopping.wait(self._processor.retry.backoff.pause(failures, self._random))
+                self._pause(self._processor.retry.backoff.pause(failures, self._random))
                 failures += 1
-                if self._stopping.is_set():
+                if self._halted():
                     return
             if isinstance(outcome, str):
                 run.error = outcome
                 return
             run.done += 1
-            if self._stopping.is_set():
-                return
 
     def _try(self, claim: Claim, stored: StoredEvent) -> "str | type[_Later] | None":
         """Nothing when it is handled, what went wrong, or that it should be tried later without counting."""
@@ -185,8 +205,9 @@ class ProcessorHandler:
                 self._call(claim, event)
         except Fenced:
             raise
-        except (Exception, SystemExit) as error:
-            return _Later if isinstance(error, (*self._processor.retry.transient, StoreUnavailable)) else _told(error)
+        except BaseException as error:  # on a thread of the pool nobody else would see it
+            later = (*self._processor.retry.transient, StoreUnavailable, OutcomeUnknown)
+            return _Later if isinstance(error, later) else _told(error)
         return None
 
     def _settle(self, claim: Claim, runs: Sequence[KeyRun], upto: int, *, attempts: int = 1) -> int:
@@ -198,12 +219,12 @@ class ProcessorHandler:
         with self._checkpoints.transaction(claim, reached) as effects:
             for run in behind:
                 positions = [position for position in run.undone() if position <= reached]
-                if run.error is not None and positions:
+                if run.error is not None and positions and not run.in_lane:
                     status, next_at = self._after_failure(attempts)
                     self._desk.lanes.set(effects, name, run.key, status, attempts, next_at, run.error)
                 self._desk.lanes.park(effects, name, run.key, positions)
-            self._desk.marks.clear(effects, name, reached)
-            self._desk.marks.mark(effects, name, reached)
+            self._desk.marks.clear(effects, name, upto)
+            self._desk.marks.mark(effects, name, max(reached, self._suspect_upto))
         if behind:
             self._check_limits(reached)
         return reached
@@ -237,7 +258,7 @@ class ProcessorHandler:
             attempts += 1
             with self._checkpoints.transaction(claim, claim.position) as effects:
                 self._desk.lanes.set(effects, name, lane.key, "retrying", attempts, self._clock(), lane.error)
-            outcome = self._try(claim, self._stored(position))
+            outcome = self._try_one(claim, lane, position, attempts)
             with self._checkpoints.transaction(claim, claim.position) as effects:
                 if outcome is None:
                     self._desk.lanes.done(effects, name, lane.key, position)
@@ -249,6 +270,13 @@ class ProcessorHandler:
                 error = outcome if isinstance(outcome, str) else lane.error
                 self._desk.lanes.set(effects, name, lane.key, status, attempts, next_at, error)
             return
+
+    def _try_one(self, claim: Claim, lane: Lane, position: int, attempts: int) -> "str | type[_Later] | None":
+        if attempts > self._processor.retry.attempts:  # counted before, but never settled
+            return f"its {attempts - 1} attempts are used up, and the last one ended the process"
+        stored = self._stored(position)
+        _, error = self._key(stored)
+        return error or self._try(claim, stored)
 
     def _stored(self, position: int) -> StoredEvent:
         return next(self._store.read(Filter(None), after=position - 1, upto=position))

@@ -16,8 +16,12 @@ class FoldStates(Protocol):
 
     def store(self, effects: Effects, projection: str, version: int, states: Iterable[FoldState]) -> None: ...
 
-    def clear(self, effects: Effects, projection: str, *, keep: int | None = None) -> None:
-        """Delete the states of every version but `keep`."""
+    def clear(self, effects: Effects, projection: str, version: int) -> None:
+        """Delete the states of one version."""
+        ...
+
+    def keep_only(self, effects: Effects, projection: str, version: int) -> None:
+        """Delete the states of every other version."""
         ...
 
     def all(self, projection: str, version: int, tenant: str | None) -> Iterator[FoldState]:

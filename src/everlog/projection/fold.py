@@ -39,6 +39,8 @@ class Fold(Generic[S]):
     ) -> None:
         self.name, self.version = subscription_name(name), subscription_version(name, version)
         self.initial, self.inline, self.start = initial, inline, start
+        if inline and start != BEGINNING:
+            raise Misconfigured(f"projection {name!r} is inline, so it holds every event: leave out its start")
         self.steps: dict[str, Step[S]] = {}
         self._state_type: Any = type(initial)
 

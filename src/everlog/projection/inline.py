@@ -9,7 +9,7 @@ from everlog.core.errors import SubscriptionFailed
 from everlog.domain.codec import Codec
 from everlog.domain.types import EventTypes
 from everlog.projection.fold import Fold
-from everlog.projection.run import Blamed, fold_events, keyed_events
+from everlog.projection.run import Blame, Blamed, fold_events, keyed_events
 
 
 class InlineFolds:
@@ -20,10 +20,17 @@ class InlineFolds:
         self._codecs: dict[str, Codec[Any]] = {fold.name: fold.codec() for fold in folds}
         self.versions: Mapping[str, int] = MappingProxyType({fold.name: fold.version for fold in folds})
 
+    def each(self) -> list["InlineFolds"]:
+        """One by one: those in force already need nothing folded anew."""
+        return [InlineFolds([fold], self._types) for fold in self._folds]
+
     def __call__(
         self, events: Sequence[StoredEvent], load: Callable[[str, FoldKey], bytes | None]
     ) -> dict[str, list[FoldState]]:
-        """The states that these events change, by projection. Raises `SubscriptionFailed` naming the event."""
+        """The states that these events change, by projection. Raises `SubscriptionFailed` naming the event.
+
+        A state that cannot be read or written is named with the last event of the request.
+        """
         changed: dict[str, list[FoldState]] = {}
         for fold in self._folds:
             try:
@@ -39,7 +46,9 @@ class InlineFolds:
         keyed = keyed_events(fold, self._types, events)
         states: dict[FoldKey, Any] = {}
         for key in dict.fromkeys(key for key, _ in keyed):
-            stored_state = load(fold.name, key)
-            states[key] = fold.initial if stored_state is None else codec.decode(stored_state)
+            found = load(fold.name, key)
+            with Blame(events[-1]):
+                states[key] = fold.initial if found is None else codec.decode(found)
         changed = fold_events(fold, keyed, states)
-        return [FoldState(*key, codec.encode(states[key]), position) for key, position in changed.items()]
+        with Blame(events[-1]):
+            return [FoldState(*key, codec.encode(states[key]), position) for key, position in changed.items()]

@@ -1,6 +1,6 @@
 """Projections as handlers of a subscription: a batch in memory, one write a key, one transaction."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import Any, Generic, TypeVar
 
 from everlog.core.envelope import FoldKey, FoldState, StoredEvent
@@ -36,6 +36,9 @@ class FoldHandler(Generic[S]):
 
     def begin(self, claim: Claim) -> None:
         self._cache, self._changed, self._unsaved = {}, {}, 0
+        if claim.anew:
+            with self._checkpoints.transaction(claim, claim.position) as effects:
+                self._states.clear(effects, self._fold.name, self._fold.version)
 
     def idle(self, claim: Claim) -> bool:
         return False
@@ -87,6 +90,8 @@ class SqlHandler:
 
     def begin(self, claim: Claim) -> None:
         with self._checkpoints.transaction(claim, claim.position) as effects:
+            for table in self._projection.tables if claim.anew else ():
+                effects.execute(f"DROP TABLE IF EXISTS {table}")
             for statement in self._projection.setup:
                 effects.execute(statement)
 
@@ -107,18 +112,20 @@ class SqlHandler:
 
     def _commit(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> None:
         steps = self._projection.steps
-        with self._checkpoints.transaction(claim, upto) as effects, Blame() as blame:
+        with self._checkpoints.transaction(claim, upto) as effects:
             for stored in page:
-                blame.stored = stored
-                for event in self._types.recorded(stored):
-                    if event.type in steps:
-                        steps[event.type][1](event, effects)
+                with Blame(stored):
+                    for event in self._types.recorded(stored):
+                        if event.type in steps:
+                            steps[event.type][1](event, effects)
+                        else:
+                            refuse_unreadable(event, steps, self._types)
 
 
 class Blamed(Exception):
     """The user's code raised on one event."""
 
-    def __init__(self, stored: StoredEvent, error: Exception) -> None:
+    def __init__(self, stored: StoredEvent, error: BaseException) -> None:
         super().__init__(f"{stored.type} v{stored.schema_version} raised {type(error).__name__}: {error}")
         self.stored = stored
 
@@ -126,38 +133,51 @@ class Blamed(Exception):
 class Blame:
     """What the user's code raises in the block becomes `Blamed`, on `stored`; trouble of the store stays itself."""
 
-    stored: StoredEvent
+    def __init__(self, stored: StoredEvent) -> None:
+        self.stored = stored
 
     def __enter__(self) -> "Blame":
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, Fenced | StoreUnavailable):
+        if isinstance(error, Exception | SystemExit) and not isinstance(error, Fenced | StoreUnavailable):
             raise Blamed(self.stored, error) from error
 
 
 Keyed = Sequence[tuple[FoldKey, Recorded[Any]]]
 
 
-def keyed_events(fold: Fold[Any], types: EventTypes, page: Iterable[StoredEvent]) -> Keyed:
+def keyed_events(fold: Fold[Any], types: EventTypes, page: Sequence[StoredEvent]) -> Keyed:
     """What stored events are to a fold today: keys and events, in order. Raises `Blamed`."""
     keyed: list[tuple[FoldKey, Recorded[Any]]] = []
     steps, recorded = fold.steps, types.recorded
-    with Blame() as blame:
+    if not page:
+        return keyed
+    with Blame(page[0]) as blame:
         for stored in page:
             blame.stored = stored
             for event in recorded(stored):
                 step = steps.get(event.type)
-                if step is not None and (key := step.key(event)) is not None:
+                if step is None:
+                    refuse_unreadable(event, steps, types)
+                elif (key := step.key(event)) is not None:
                     keyed.append((FoldKey(stored.tenant, key), event))
     return keyed
+
+
+def refuse_unreadable(event: Recorded[Any], names: Container[str], types: EventTypes) -> None:
+    """Raises what its data raises, if it is what an upcaster failed on and should have become one of `names`."""
+    if types.may_become(event, names):
+        _ = event.data
 
 
 def fold_events(fold: Fold[S], keyed: Keyed, states: dict[FoldKey, S]) -> dict[FoldKey, int]:
     """Change `states` by the events, in order; gives the position of the last one of each key. Raises `Blamed`."""
     changed: dict[FoldKey, int] = {}
     steps = fold.steps
-    with Blame() as blame:
+    if not keyed:
+        return changed
+    with Blame(keyed[0][1].stored) as blame:
         for key, event in keyed:
             blame.stored = event.stored
             states[key] = steps[event.type].apply(states[key], event)

@@ -35,7 +35,7 @@ class Snapshots(Protocol):
     """Folded states beside the log: a cache that may be deleted or damaged without changing any answer."""
 
     def save(self, snapshot: StoredSnapshot) -> None:
-        """Keep it; one of the same stream, fingerprint and version is left as it is."""
+        """Keep it, in place of one of the same stream, fingerprint and version, which may be damaged."""
         ...
 
     def latest(

@@ -10,12 +10,16 @@ Status = Literal["running", "paused", "failed", "stopped"]
 
 
 class Claim(NamedTuple):
-    """The right to move one subscription, until its lease ends; `epoch` fences every commit."""
+    """The right to move one subscription, until its lease ends; `epoch` fences every commit.
+
+    `anew`: it was sent back, and nothing was committed since, so what an earlier build left is still there.
+    """
 
     name: str
     epoch: int
     position: int
     version: int
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Checkpoints(Protocol):
     def claim(self, name: str, owner: str, lease_seconds: float) -> Claim | None:
         """Take the lease when it is free, ended or ours, under a new epoch; `None` while somebody else's lives.
 
-        Also `None` while the subscription is paused, failed or stopped.
+        Also `None` while the subscription is paused, failed or stopped. The version may be another than ours by now.
         """
         ...
 

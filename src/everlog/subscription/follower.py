@@ -94,9 +94,8 @@ class Follower:
         first = True
         while not self._stopping.is_set():
             try:
-                self._register(mended=first)
+                claim = self._claim(starting=first)
                 first = False
-                claim = self._checkpoints.claim(self.subscription.name, self.owner, self._lease_seconds)
                 self.owns = claim is not None
                 if claim is None:
                     self.on_progress()
@@ -104,20 +103,21 @@ class Follower:
                 else:
                     self._own(claim)
             except Fenced as error:
-                self.failure, self.owns = error, False
+                # How far it is, only the checkpoint says now: the new owner may be building it anew.
+                self.failure, self.owns, self.reached = error, False, 0
             except (StoreUnavailable, OutcomeUnknown) as error:
                 self.failure = error
                 self._stopping.wait(self._lease_seconds / 4)
 
     def run_to(self, position: int) -> None:
         """Follow up to `position` and return; raises what `run` would wait out. For rebuilds and tests."""
-        self._register()
-        claim = self._checkpoints.claim(self.subscription.name, self.owner, self._lease_seconds)
+        claim = self._claim(starting=False)
         if claim is None:
             raise StoreUnavailable(f"{self.subscription.name!r} is paused, failed, or owned by a running worker")
         with self._failing(claim):
             self._handler.begin(claim)
             at = claim.position
+            self._reach(at)
             while claim.position < position and not self._stopping.is_set():
                 claim, at = self._page(claim, at, position)
                 if at >= position or self._stopping.is_set():
@@ -127,13 +127,27 @@ class Follower:
                     raise Fenced(claim.name, claim.epoch)
         self._checkpoints.leave(claim)
 
-    def _register(self, *, mended: bool = False) -> None:
+    def _claim(self, *, starting: bool) -> Claim | None:
+        one = self.subscription
+        if not self._registered(starting=starting):
+            return None
+        claim = self._checkpoints.claim(one.name, self.owner, self._lease_seconds)
+        if claim is None or claim.version == one.version:
+            return claim
+        self._checkpoints.leave(claim)  # a process with other code began it anew just now
+        return None
+
+    def _registered(self, *, starting: bool) -> bool:
+        """Whether the version to run is ours. Only a start makes it so: two versions would begin anew in turns."""
         one = self.subscription
         known = {progress.name: progress for progress in self._checkpoints.progress()}.get(one.name)
-        if known is None or known.version != one.version:
+        if known is None or (starting and known.version != one.version):
             self._checkpoints.register(one.name, one.kind, one.version, one.start.position(self._store))
-        elif mended and known.status == "failed":
+        elif known.version != one.version:
+            return False
+        elif starting and known.status == "failed":
             self._checkpoints.set_status(one.name, "running", epoch=known.epoch)
+        return True
 
     def _own(self, claim: Claim) -> None:
         self.failure = None
@@ -144,7 +158,7 @@ class Follower:
             self.owns = False
             self.on_progress()
             return
-        except (Fenced, StoreUnavailable):
+        except (Fenced, StoreUnavailable, OutcomeUnknown):
             raise
         except Exception as error:  # ours or the handler's own, not about one event: it must be seen, not lost
             self.failure = error
@@ -166,13 +180,17 @@ class Follower:
                     raise Fenced(claim.name, claim.epoch)
                 renewed = now
             head = self._store.head().position
-            if head > at:
+            at_end = head <= at
+            if not at_end:
                 claim, at = self._page(claim, at, head)
-                saved = now if claim.position == at else saved
                 self._reach(at)
-            elif not self._handler.idle(claim):
-                if at > claim.position and now - saved >= EMPTY_CHECKPOINT_SECONDS:
-                    claim, saved = self._save(claim, at), now
+            # Also between pages that hold nothing for it, of which there may be no end.
+            busy = (at_end or at > claim.position) and self._handler.idle(claim)
+            if at == claim.position:
+                saved = now
+            elif now - saved >= EMPTY_CHECKPOINT_SECONDS:
+                claim, saved = self._save(claim, at), now
+            if at_end and not busy:
                 self._tail.wait(at, min(EMPTY_CHECKPOINT_SECONDS, self._lease_seconds / 4))
         return self._save(claim, at)
 

@@ -168,6 +168,8 @@ def find_known(connection: sqlite3.Connection, ids: Sequence[bytes]) -> dict[byt
 
 def _first_answer(request: Append, known: dict[bytes, Any]) -> Appended:
     """The answer given when these ids were stored; raises `IdempotencyConflict` unless it is the same append."""
+    if any(tenant != request.tenant for _, tenant, *_ in known.values()):
+        raise IdempotencyConflict("an event id is not available: give every event a new one")
     if len(known) < len(request.events):
         raise IdempotencyConflict(
             f"{len(known)} of the batch's {len(request.events)} event ids are known: retry exactly the batch of then, "
@@ -175,9 +177,7 @@ def _first_answer(request: Append, known: dict[bytes, Any]) -> Appended:
         )
     places, recorded = [], 0
     for event in request.events:
-        position, tenant, stream, version, type_name, schema_version, claimed_at, recorded_at, data = known[event.id]
-        if tenant != request.tenant:
-            raise IdempotencyConflict("an event id is not available: give the event a new one")
+        position, _, stream, version, type_name, schema_version, claimed_at, recorded_at, data = known[event.id]
         stored = (stream, type_name, schema_version, claimed_at, event.data if data is None else data)
         if stored != (event.stream, event.type, event.schema_version, event.occurred_at, event.data):
             raise IdempotencyConflict(

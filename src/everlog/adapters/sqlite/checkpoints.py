@@ -8,15 +8,23 @@ from pathlib import Path
 from sqlite3 import Connection
 from typing import Any
 
-from everlog.adapters.sqlite.connections import Connections
+from everlog.adapters.sqlite.connections import Connections, unavailable
 from everlog.adapters.sqlite.translate import translated
 from everlog.core.clock import Clock
+from everlog.core.crash import CrashPoint, nothing
 from everlog.core.errors import Fenced, InvalidInput, NotFound
 from everlog.subscription.contract import Claim, Kind, Progress, Status
 
 _PROGRESS = """SELECT name, kind, version, position, status, epoch,
     CASE WHEN lease_boot = ? AND lease_until > ? THEN owner ELSE '' END, error, failed_position, moved_at
     FROM everlog_subscription"""
+
+
+# A full disk or a busy file, not a mistake in a statement: to be waited out.
+_TROUBLE = frozenset({
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+})  # fmt: skip
 
 
 class _Theirs(Exception):
@@ -50,17 +58,32 @@ class SqliteEffects:
         self.connection = connection
 
     def execute(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        return self.connection.execute(sql, values).fetchall()
+        try:
+            return self.connection.execute(sql, values).fetchall()
+        except sqlite3.OperationalError as error:
+            if _is_trouble(error):
+                raise unavailable(error) from error
+            raise
+
+
+def _is_trouble(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _TROUBLE
 
 
 class SqliteCheckpoints:
-    def __init__(self, connections: Connections, clock: Clock, lease_clock: LeaseClock = boot_clock) -> None:
-        self._connections, self._clock, self._lease_clock = connections, clock, lease_clock
+    def __init__(
+        self,
+        connections: Connections,
+        clock: Clock,
+        lease_clock: LeaseClock = boot_clock,
+        crash: CrashPoint = nothing,
+    ) -> None:
+        self._connections, self._clock, self._lease_clock, self._crash = connections, clock, lease_clock, crash
 
     def register(self, name: str, kind: Kind, version: int, start: int) -> Progress:
-        sql = """INSERT INTO everlog_subscription VALUES (?1, ?2, ?3, ?4, 'running', 0, '', '', 0, '', 0, ?5)
+        sql = """INSERT INTO everlog_subscription VALUES (?1, ?2, ?3, ?4, 'running', 0, '', '', 0, '', 0, ?5, 0)
             ON CONFLICT (name) DO UPDATE SET version = ?3, position = ?4, kind = ?2, status = 'running', error = '',
-                failed_position = 0, epoch = epoch + 1, owner = '', lease_until = 0, moved_at = ?5
+                failed_position = 0, epoch = epoch + 1, owner = '', lease_until = 0, moved_at = ?5, anew = 1
             WHERE version <> ?3"""
         with self._writing() as connection:
             connection.execute(sql, (name, kind, version, start, self._clock()))
@@ -75,10 +98,10 @@ class SqliteCheckpoints:
             until = now + int(lease_seconds * 1_000_000)
             if not connection.execute(sql, (name, owner, boot, until, now)).rowcount:
                 return None
-            row = connection.execute(
-                "SELECT name, epoch, position, version FROM everlog_subscription WHERE name = ?", (name,)
+            name, epoch, position, version, anew = connection.execute(
+                "SELECT name, epoch, position, version, anew FROM everlog_subscription WHERE name = ?", (name,)
             ).fetchone()
-        return Claim(*row)
+        return Claim(name, epoch, position, version, bool(anew))
 
     def renew(self, claim: Claim, lease_seconds: float) -> bool:
         boot, now = self._lease_clock()
@@ -97,7 +120,7 @@ class SqliteCheckpoints:
 
     @contextmanager
     def transaction(self, claim: Claim, position: int) -> Iterator[SqliteEffects]:
-        sql = """UPDATE everlog_subscription SET position = ?, moved_at = ?
+        sql = """UPDATE everlog_subscription SET position = ?, moved_at = ?, anew = 0
             WHERE name = ? AND epoch = ? AND position <= ? AND status = 'running'"""
         with _their_errors(), translated(), self._connections.committing() as connection:
             # The fence comes first: an owner that lost it runs no user code, and holds the lock until COMMIT anyway.
@@ -107,9 +130,13 @@ class SqliteCheckpoints:
             try:
                 yield SqliteEffects(connection)
             except sqlite3.Error as error:
+                if _is_trouble(error):
+                    raise
                 raise _Theirs(error) from error
             if not connection.in_transaction:
                 raise InvalidInput(f"{claim.name!r} ended the transaction itself: leave COMMIT and ROLLBACK to everlog")
+            self._crash("checkpoint.before_commit")
+        self._crash("checkpoint.after_commit")
 
     def set_status(
         self, name: str, status: Status, *, error: str = "", position: int = 0, epoch: int | None = None
@@ -122,7 +149,7 @@ class SqliteCheckpoints:
 
     def reset(self, name: str, position: int = 0) -> None:
         sql = """UPDATE everlog_subscription SET position = ?, epoch = epoch + 1, owner = '', lease_until = 0,
-            status = 'running', error = '', failed_position = 0, moved_at = ? WHERE name = ?"""
+            status = 'running', error = '', failed_position = 0, moved_at = ?, anew = 1 WHERE name = ?"""
         with self._writing() as connection:
             if not connection.execute(sql, (position, self._clock(), name)).rowcount:
                 raise NotFound(f"there is no subscription {name!r}")

@@ -20,6 +20,7 @@ from everlog.telemetry import Counters
 
 FORMAT = 1
 _PAGES_A_TRANSACTION, _PAGES_AN_EVENT = 8, 3
+_CHUNK = 1024 * 1024
 LONG_SECONDS = 0.010
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
@@ -160,16 +161,20 @@ class Connections:
         """Make durable whatever the writer can see, before an answer rests on it; turnstile held.
 
         A process that was killed before its sync, or whose sync failed, may leave frames that the next one to open the
-        log finds whole. Asked again, their events would be known, and acknowledged although no disk holds them. A
-        checkpoint syncs them and writes them anew, into the file: another sync alone would not bring back what the
-        kernel dropped when one failed. The folder is ours to sync because SQLite takes no notice when that fails.
+        log finds whole. Asked again, their events would be known, and acknowledged although no disk holds them; and a
+        checkpoint would build on them.
         """
         if self._settled:
             return
         try:
-            self._writing().execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            _sync_folder(self.path.parent)
-        except sqlite3.Error as error:
+            writer = self._writing()
+            writer.execute("BEGIN IMMEDIATE")  # now nobody adds to the write-ahead log, or starts it anew
+            try:
+                _write_again(self.path.with_name(f"{self.path.name}-wal"))
+                _sync_folder(self.path.parent)
+            finally:
+                writer.rollback()
+        except (sqlite3.Error, OSError) as error:
             self._forget_writer()
             raise unavailable(error) from error
         self._settled = True
@@ -238,17 +243,31 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.executescript(f"BEGIN IMMEDIATE; {schema} {head} COMMIT;")
 
 
+def _write_again(path: Path) -> None:
+    """Write the same bytes and sync them: a sync alone would not bring back what the kernel dropped when one failed.
+
+    SQLite locks the database and its index, never this file, so closing it drops no lock of ours.
+    """
+    with path.open("r+b") as file:
+        for start in range(0, path.stat().st_size, _CHUNK):
+            file.seek(start)
+            content = file.read(_CHUNK)
+            file.seek(start)
+            file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _sync_folder(folder: Path) -> None:
+    """Make the names of the files durable; SQLite tries to, but takes no notice when that fails."""
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
+        os.fsync(opened)
     except OSError as error:
-        if error.errno in (errno.EBADF, errno.EINVAL):  # a file system that does not sync folders
-            return
-        raise StoreUnavailable(f"cannot sync the folder {folder}: {error.strerror}: look at its disk") from error
+        if error.errno not in (errno.EBADF, errno.EINVAL):  # said by file systems that sync no folders
+            raise
+    finally:
+        os.close(opened)
 
 
 @contextmanager
@@ -277,7 +296,7 @@ def closed() -> StoreUnavailable:
     return StoreUnavailable("the store is closed: open it again")
 
 
-def unavailable(error: sqlite3.Error) -> StoreUnavailable:
+def unavailable(error: sqlite3.Error | OSError) -> StoreUnavailable:
     """The driver's error in our words; nothing was stored."""
     return StoreUnavailable(f"SQLite says: {error}: nothing was stored; try again once the cause is gone")
 

@@ -26,7 +26,16 @@ _RETRY = """
         AND (?4 IS NULL OR key >= ?4 || '/' AND key < ?4 || '0') AND (?5 IS NULL OR instr(error, ?5) > 0)"""
 _TAKE = "DELETE FROM everlog_parked WHERE processor = ? AND key = ? AND position = ?"
 _CLOSE = "DELETE FROM everlog_lane WHERE processor = ? AND key = ?"
-_TRY_REST = "UPDATE everlog_lane SET status = 'retrying', attempts = 0, next_at = 0 WHERE processor = ? AND key = ?"
+_TRY_REST = """UPDATE everlog_lane SET status = 'retrying', attempts = 0, next_at = 0, waits_for = NULL
+    WHERE processor = ? AND key = ?"""
+_LET_WAITING_GO = """UPDATE everlog_lane SET status = 'retrying', next_at = 0, waits_for = NULL
+    WHERE processor = ? AND waits_for = ?"""
+# A canary may itself wait for another one, so those behind it are found step by step.
+_PARK_WAITING = """
+    WITH RECURSIVE behind (key) AS (
+        SELECT ?2 UNION SELECT l.key FROM everlog_lane l JOIN behind b ON l.waits_for = b.key WHERE l.processor = ?1)
+    UPDATE everlog_lane SET status = 'parked', waits_for = NULL
+    WHERE processor = ?1 AND waits_for IN (SELECT key FROM behind)"""
 
 
 class SqliteLanes:
@@ -83,24 +92,16 @@ class SqliteLanes:
             (processor, key, status, attempts, next_at, error, self._clock()),
         )
         if status == "parked":
-            effects.execute(
-                "UPDATE everlog_lane SET status = 'parked', waits_for = NULL WHERE processor = ? AND waits_for = ?",
-                (processor, key),
-            )
+            effects.execute(_PARK_WAITING, (processor, key))
 
     def done(self, effects: Effects, processor: str, key: str, position: int) -> bool:
         values = (processor, key)
-        effects.execute(
-            "DELETE FROM everlog_parked WHERE processor = ? AND key = ? AND position = ?", (*values, position)
-        )
+        effects.execute(_TAKE, (*values, position))
         if effects.execute("SELECT 1 FROM everlog_parked WHERE processor = ? AND key = ? LIMIT 1", values):
+            effects.execute("UPDATE everlog_lane SET attempts = 0 WHERE processor = ? AND key = ?", values)
             return False
         effects.execute(_CLOSE, values)
-        effects.execute(
-            """UPDATE everlog_lane SET status = 'retrying', next_at = 0, waits_for = NULL
-            WHERE processor = ? AND waits_for = ?""",
-            values,
-        )
+        effects.execute(_LET_WAITING_GO, values)
         return True
 
     def retry(self, where: LaneFilter, *, canary: bool) -> int:
@@ -111,7 +112,7 @@ class SqliteLanes:
         with translated(), self._connections.committing() as connection:
             return connection.execute(_RETRY, values).rowcount
 
-    def skip(self, processor: str, key: str) -> int:
+    def skip(self, processor: str, key: str, position: int) -> None:
         values = (processor, key)
         with translated(), self._connections.committing() as connection:
             found = connection.execute(f"{_LANE} WHERE processor = ? AND key = ?", values).fetchone()
@@ -120,9 +121,13 @@ class SqliteLanes:
             lane = Lane(*found)
             if lane.status == "retrying":
                 raise InvalidInput(f"lane {key!r} is being tried now: wait until it is parked again")
-            connection.execute(_TAKE, (*values, lane.first))
-            connection.execute(_TRY_REST if lane.depth > 1 else _CLOSE, values)
-        return lane.first
+            if lane.first != position:
+                raise InvalidInput(
+                    f"lane {key!r} begins with the event at {lane.first} by now, not {position}: look again"
+                )
+            connection.execute(_TAKE, (*values, position))
+            for statement in (_TRY_REST,) if lane.depth > 1 else (_CLOSE, _LET_WAITING_GO):
+                connection.execute(statement, values)
 
 
 class SqliteMarks:

@@ -30,8 +30,11 @@ class SqliteFoldStates:
     def store(self, effects: Effects, projection: str, version: int, states: Iterable[FoldState]) -> None:
         effects.connection.executemany(STORE, [(projection, version, *state) for state in states])
 
-    def clear(self, effects: Effects, projection: str, *, keep: int | None = None) -> None:
-        effects.execute("DELETE FROM everlog_fold WHERE projection = ? AND version IS NOT ?", (projection, keep))
+    def clear(self, effects: Effects, projection: str, version: int) -> None:
+        effects.execute("DELETE FROM everlog_fold WHERE projection = ? AND version = ?", (projection, version))
+
+    def keep_only(self, effects: Effects, projection: str, version: int) -> None:
+        effects.execute("DELETE FROM everlog_fold WHERE projection = ? AND version <> ?", (projection, version))
 
     def all(self, projection: str, version: int, tenant: str | None) -> Iterator[FoldState]:
         after = ("", "")

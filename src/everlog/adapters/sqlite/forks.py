@@ -26,7 +26,8 @@ class ForkGate:
         self._inside: dict[int, int] = {}  # how often by thread, because calls nest
         self._forking = self._closed = False
         self.spoiled = False
-        _gates.add(self)
+        with _one_fork:
+            _gates.add(self)
 
     def __enter__(self) -> None:
         me = threading.get_ident()
@@ -64,6 +65,7 @@ class ForkGate:
         self.after_fork_in_parent()
 
 
+_one_fork = threading.Lock()  # held while a fork happens
 _gates: WeakSet[ForkGate] = WeakSet()
 _forking: list[ForkGate] = []
 # Closing an inherited connection would drop its parent's log, so a spoiled child keeps it until it ends.
@@ -71,6 +73,7 @@ _kept: list[ForkGate] = []
 
 
 def _before_fork() -> None:
+    _one_fork.acquire()
     _forking.extend(_gates)
     for gate in _forking:
         gate.before_fork()
@@ -79,11 +82,13 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _forking:
         _forking.pop().after_fork_in_parent()
+    _one_fork.release()
 
 
 def _after_fork_in_child() -> None:
     while _forking:
         _forking.pop().after_fork_in_child()
+    _one_fork.release()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

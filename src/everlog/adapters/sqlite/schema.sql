@@ -154,7 +154,8 @@ CREATE TABLE everlog_subscription (
     lease_until     INTEGER NOT NULL,  -- microseconds of the boot clock, which nobody can set
     error           TEXT NOT NULL,
     failed_position INTEGER NOT NULL,
-    moved_at        INTEGER NOT NULL
+    moved_at        INTEGER NOT NULL,
+    anew            INTEGER NOT NULL   -- 1: sent back, and what an earlier build left is not cleared yet
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE everlog_fold (

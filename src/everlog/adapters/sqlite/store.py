@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from everlog.adapters.sqlite.append import Group
-from everlog.adapters.sqlite.checkpoints import SqliteCheckpoints
+from everlog.adapters.sqlite.checkpoints import LeaseClock, SqliteCheckpoints, boot_clock
 from everlog.adapters.sqlite.connections import Connections, outcome_unknown
 from everlog.adapters.sqlite.desk import sqlite_desk
 from everlog.adapters.sqlite.examine import examine
@@ -49,6 +49,7 @@ class SqliteStore:
         crash: CrashPoint = nothing,
         counters: Counters | None = None,
         inline: Inline | None = None,
+        lease_clock: LeaseClock = boot_clock,
     ) -> None:
         self._connections = Connections(settings, counters or Counters())
         self._clock, self._crash, self._inline = clock, crash, inline
@@ -56,7 +57,7 @@ class SqliteStore:
         self._group = GroupCommit(self._write_group)
         self._log_id = self.head().log_id
         self.snapshots = SqliteSnapshots(self._connections)
-        self.checkpoints = SqliteCheckpoints(self._connections, clock)
+        self.checkpoints = SqliteCheckpoints(self._connections, clock, lease_clock, crash)
         self.fold_states = SqliteFoldStates(self._connections)
         self.desk = sqlite_desk(self._connections, clock)
 

@@ -92,16 +92,18 @@ def test_a_retry_from_other_surroundings_gets_the_first_answer(store: Store, cha
 
 
 def test_an_id_of_another_tenant_is_refused_and_nothing_is_shown(store: Store) -> None:
-    secret = new_event("contract-secret", "contract.signed")
+    secret, own = new_event("contract-secret", "contract.signed"), new_event()
     append(store, secret, tenant="globex")
-    for event in (secret, new_event(id=secret.id)):
+    append(store, own)
+    batches = [(secret,), (new_event(id=secret.id),), (secret, new_event()), (own, secret), (new_event(), secret)]
+    for batch in batches:
         with pytest.raises(IdempotencyConflict) as refused:
-            append(store, event)
+            append(store, *batch)
         told = str(refused.value)
         assert not any(word in told for word in ("globex", "contract", "signed", secret.id.hex()))
-        assert not any(letter.isdigit() for letter in told), "a position or version shows"
+        assert not any(letter.isdigit() for letter in told), "a position, a version or a count shows"
         assert not vars(refused.value)
-    assert store.head().position == 1
+    assert store.head().position == 2
 
 
 def test_a_batch_with_only_some_ids_known_is_refused(store: Store) -> None:

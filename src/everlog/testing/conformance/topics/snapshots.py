@@ -48,10 +48,10 @@ def test_one_of_another_tenant_stream_or_fingerprint_is_never_given(store: Store
     assert _version(store, 99) is None
 
 
-def test_a_second_one_of_the_same_version_leaves_the_first_as_it_is(store: Store) -> None:
+def test_a_second_one_of_the_same_version_takes_the_place_of_the_first(store: Store) -> None:
     store.snapshots.save(_snapshot(5, state=b"first"))
     store.snapshots.save(_snapshot(5, 77, state=b"second"))
-    assert list(store.snapshots.all(TENANT)) == [_snapshot(5, state=b"first")]
+    assert list(store.snapshots.all(TENANT)) == [_snapshot(5, 77, state=b"second")]
 
 
 def _many() -> list[StoredSnapshot]:

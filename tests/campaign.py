@@ -1,0 +1,111 @@
+"""Long runs of what the suite does for a moment: `python -m tests.campaign NAME`, or all of them without a name.
+
+Each prints the seed that repeats it, what it exercised and what it found, and the exit status is 1 if that is anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.concurrency.contention import CASES, contend
+from tests.model.backends import SqliteBackend
+from tests.model.test_store_model import run_model
+
+SHOWN = 20  # violations; one cause breaks much
+
+
+class Found(NamedTuple):
+    """What a campaign did, by name, and what it has against the code under test."""
+
+    exercised: Mapping[str, int]
+    violations: Sequence[str]
+
+
+class Campaign(NamedTuple):
+    """`options` are whole numbers with their defaults: `--seconds 60` arrives as `options["seconds"]`."""
+
+    about: str
+    options: Mapping[str, int]
+    run: Callable[[str, Mapping[str, int]], Found]
+
+
+def contention(seed: str, options: Mapping[str, int]) -> Found:
+    """Every case in turn, a round of at most a minute each, until the time is up; a fresh seed derived each round."""
+    until = time.monotonic() + options["seconds"]
+    share = max(1.0, min(60.0, options["seconds"] / len(CASES)))
+    exercised: Counter[str] = Counter()
+    violations: list[str] = []
+    rounds = 0
+    while rounds == 0 or time.monotonic() < until:
+        for case in CASES:
+            with tempfile.TemporaryDirectory(prefix="everlog-contention-") as folder:
+                done, found = contend(case, Path(folder, "log.db"), seed=f"{seed}.{rounds}", seconds=share)
+            exercised.update(done)
+            violations += [f"{case}: {violation.kind}: {violation.detail}" for violation in found]
+        rounds += 1
+    return Found({"rounds": rounds, **exercised}, violations)
+
+
+def model(seed: str, options: Mapping[str, int]) -> Found:
+    try:
+        return Found(run_model(SqliteBackend, options["examples"], seed), [])
+    except Exception:  # whatever it is, the store and the model differ; Hypothesis notes the steps in it
+        return Found({}, [traceback.format_exc()])
+
+
+# A further campaign is a function and a line here.
+CAMPAIGNS = {
+    "contention": Campaign("threads, tasks and processes fight over streams", {"seconds": 360}, contention),
+    "model": Campaign("a store against a plain list of events", {"examples": 20_000}, model),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    chosen = _parser().parse_args(arguments)
+    names = [chosen.name] if chosen.name else list(CAMPAIGNS)
+    given = {name: value for name, value in vars(chosen).items() if name not in ("name", "seed")}
+    return max([_run(name, chosen.seed, {**CAMPAIGNS[name].options, **given}) for name in names])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.campaign", description=__doc__)
+    parser.set_defaults(seed=os.environ.get("EVERLOG_SEED") or str(int.from_bytes(os.urandom(4), "big")))
+    named = parser.add_subparsers(dest="name", metavar="NAME")
+    for name, campaign in CAMPAIGNS.items():
+        options = named.add_parser(
+            name,
+            help=campaign.about,
+            description=campaign.about,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        options.add_argument(
+            "--seed", default=argparse.SUPPRESS, help="repeats a run; else EVERLOG_SEED, else a new one"
+        )
+        for option, default in campaign.options.items():
+            options.add_argument(f"--{option}", type=int, default=default)
+    return parser
+
+
+def _run(name: str, seed: str, options: Mapping[str, int]) -> int:
+    asked = " ".join(f"--{option} {value}" for option, value in options.items())
+    print(f"{name}: repeat with python -m tests.campaign {name} --seed {seed} {asked}", flush=True)
+    began = time.monotonic()
+    found = CAMPAIGNS[name].run(seed, options)
+    for violation in found.violations[:SHOWN]:
+        print(f"{name}: VIOLATION {violation}")
+    did = ", ".join(f"{count} {what}" for what, count in found.exercised.items())
+    print(f"{name}: {time.monotonic() - began:.0f} s; {did}; {len(found.violations)} violations", flush=True)
+    return 1 if found.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
