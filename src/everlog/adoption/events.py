@@ -1,5 +1,6 @@
 """From one row to one event, with an id that the next run finds again."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -30,11 +31,15 @@ class TenantEvent(NamedTuple):
     event: NewEvent
 
 
+Admit = Callable[[str, NewEvent], NewEvent]
+"""What a platform makes of a tenant's event before it is stored: checks a declared type, adds its version and tags."""
+
+
 class EventMaker:
     """Makes the events of one run; the rows must come in the order of the file, because occurrences are counted."""
 
-    def __init__(self, event_map: EventMap, tenant: str, occurrences: Occurrences) -> None:
-        self._map, self._tenant, self._occurrences = event_map, tenant, occurrences
+    def __init__(self, event_map: EventMap, tenant: str, occurrences: Occurrences, admit: Admit | None) -> None:
+        self._map, self._tenant, self._occurrences, self._admit = event_map, tenant, occurrences, admit
         self._nested = any(field.type.startswith("json") for field in event_map.data)
 
     def event(self, row: Row) -> TenantEvent:
@@ -45,16 +50,15 @@ class EventMaker:
         type_of = _type_name(event_map.type.text(row))
         time, actor = _text(event_map.time, row), _text(event_map.actor, row)
         event = NewEvent(
-            id=b"",
             stream=stream,
             type=type_of,
             schema_version=_SCHEMA_VERSION,
             data=self._data(row),
             occurred_at=None if time is None else instant(time, event_map.zone),
             actor=None if actor is None else _actor(actor),
+            id=self._id(tenant, stream, row),
         )
-        # Last, because a row that becomes no event must not count as an occurrence.
-        return TenantEvent(tenant, event._replace(id=self._id(tenant, stream, row)))
+        return TenantEvent(tenant, event if self._admit is None else self._admit(tenant, event))
 
     def _id(self, tenant: str, stream: str, row: Row) -> bytes:
         given = _text(self._map.id, row)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from everlog.adoption.events import EventMaker
+from everlog.adoption.events import Admit, EventMaker
 from everlog.adoption.mapping import EventMap
 from everlog.adoption.occurrences import Occurrences
 from everlog.adoption.rejects import Reject, RejectFile, rejects_beside
@@ -62,9 +62,13 @@ def import_file(
     tenant: str = DEFAULT_TENANT,
     rejects: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
+    admit: Admit | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> ImportReport:
     """Import the rows of `path` that the store does not have yet.
+
+    Without `admit` every type is stored as version 1 of a plain JSON object. What `admit` raises as `InvalidInput` is
+    the reason of a reject.
 
     Raises `NotFound`, `InvalidInput` or `Misconfigured` before anything is stored when the file or the map is wrong as
     a whole, and `Misconfigured` at the first reject when the reject file cannot be written. `StoreUnavailable` and
@@ -79,7 +83,7 @@ def import_file(
         if rows.columns is not None:
             _check_columns(path, rows.columns, event_map)
             event_map = event_map.over_text()
-        run, began = _Run(store, EventMaker(event_map, tenant, occurrences), reject_file), clock()
+        run, began = _Run(store, EventMaker(event_map, tenant, occurrences, admit), reject_file), clock()
         for _ in run.chunks(rows.records):
             if progress is not None:
                 progress(run.progress(rows, clock() - began))
@@ -102,6 +106,7 @@ class _Run:
         self._last: int | None = None
         self._chunk: dict[bytes, _Line] = {}
         self._chunk_bytes = 0
+        self._repeated: list[_Line] = []
         self._refused: list[Reject] = []
 
     def chunks(self, records: Iterable[Record | Broken]) -> Iterator[None]:
@@ -156,14 +161,12 @@ class _Run:
         self._keep(_Line(record.line, tenant, event))
 
     def _keep(self, line: _Line) -> None:
-        """In the chunk, unless the chunk has a line of this id: a batch with one id twice would be refused."""
-        earlier = self._chunk.setdefault(line.event.id, line)
-        if earlier is line:
-            self._chunk_bytes += len(line.event.data)
-        elif earlier.event == line.event:
-            self._known += 1
+        """Wait in the chunk; a second line of one id waits apart, because a batch with an id twice would be refused."""
+        self._chunk_bytes += len(line.event.data)
+        if line.event.id in self._chunk:
+            self._repeated.append(line)
         else:
-            self._refuse(line.number, f"line {earlier.number} has the same id with other content: {_TELL_APART}")
+            self._chunk[line.event.id] = line
 
     def _refuse(self, line: int, reason: str) -> None:
         self._rejected += 1
@@ -174,12 +177,15 @@ class _Run:
         for line in self._chunk.values():
             batches.setdefault(line.tenant, []).append(line)
         self._append(list(batches.values()))
+        self._append([[line] for line in self._repeated])
         for reject in sorted(self._refused):
             self._rejects.add(reject)
-        self._chunk, self._chunk_bytes, self._refused = {}, 0, []
+        self._chunk, self._chunk_bytes, self._repeated, self._refused = {}, 0, [], []
 
     def _append(self, batches: list[list[_Line]]) -> None:
         """Store each batch, all lines of one tenant, whole."""
+        if not batches:
+            return
         requests = [Append(batch[0].tenant, tuple([line.event for line in batch])) for batch in batches]
         for batch, verdict in zip(batches, self._store.append_each(requests), strict=True):
             self._settle(batch, verdict)
@@ -190,8 +196,8 @@ class _Run:
                 self._known += len(batch)
             case Appended(places=places):
                 self._imported += len(batch)
-                self._first = places[0].position if self._first is None else self._first
-                self._last = places[-1].position
+                self._first = min(self._first or places[0].position, places[0].position)
+                self._last = max(self._last or 0, places[-1].position)
             case IdempotencyConflict() | InvalidInput():
                 self._sort_out(batch, verdict)
             case error:
@@ -208,7 +214,8 @@ class _Run:
             self._append([left] if left else [])
         elif len(batch) > 1:
             half = len(batch) // 2
-            self._append([batch[:half], batch[half:]])
+            self._append([batch[:half]])  # all of it before the rest, or a stream would lose the order of the file
+            self._append([batch[half:]])
         else:
             self._refuse(batch[0].number, str(error))
 

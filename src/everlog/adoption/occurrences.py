@@ -2,6 +2,8 @@
 
 import sqlite3
 
+from everlog.core.errors import StoreUnavailable
+
 _COUNT = "INSERT INTO seen VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1 RETURNING times"
 
 
@@ -17,7 +19,12 @@ class Occurrences:
 
     def count(self, row: bytes) -> int:
         """1 for the first time this row comes by, 2 for the second."""
-        times: int = self._connection.execute(_COUNT, (row,)).fetchone()[0]
+        try:
+            times: int = self._connection.execute(_COUNT, (row,)).fetchone()[0]
+        except sqlite3.Error as error:
+            raise StoreUnavailable(
+                f"the temporary table of rows cannot grow ({error}): make room, or point SQLITE_TMPDIR to a larger disk"
+            ) from error
         return times
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _GZIP_FORM = 31
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 _TOO_LONG = f"a line longer than {LONGEST_LINE} bytes"
+_WHOLE_AGAIN = "import the file again once it is whole"
 _FORMATS: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 
 
@@ -126,18 +127,24 @@ def _blocks(file: _Counted) -> Iterator[bytes]:
 def _unpacked(name: str, new: Callable[[], _Unpacker], block: bytes, file: _Counted) -> Iterator[bytes]:
     unpacker = new()
     while block:
-        if unpacker.eof:  # another member may follow, or zeros that fill a tape block
-            block = block.lstrip(b"\0")
-            unpacker = new() if block else unpacker
         try:
-            yield unpacker.decompress(block) if block else b""
+            yield unpacker.decompress(block)
         except (zlib.error, zstandard.ZstdError) as error:
-            raise _Cut(
-                f"the {name} data is damaged from here on ({error}): import the file again once it is whole"
-            ) from error
-        block = (unpacker.unused_data if unpacker.eof else b"") or file.read(_PACKED_BLOCK)
+            raise _Cut(f"the {name} data is damaged from here on ({error}): {_WHOLE_AGAIN}") from error
+        if not unpacker.eof:
+            block = file.read(_PACKED_BLOCK)
+        elif block := _next_member(unpacker.unused_data, file):
+            unpacker = new()
     if not unpacker.eof:
-        raise _Cut(f"the {name} data ends here, too early: import the file again once it is whole")
+        raise _Cut(f"the {name} data ends here, too early: {_WHOLE_AGAIN}")
+
+
+def _next_member(unused: bytes, file: _Counted) -> bytes:
+    """Where another member begins, if one does; zeros between members fill up the block of a tape."""
+    block = unused.lstrip(b"\0")
+    while not block and (unused := file.read(_PACKED_BLOCK)):
+        block = unused.lstrip(b"\0")
+    return block
 
 
 def _lines(blocks: Iterator[bytes]) -> Iterator[bytes]:

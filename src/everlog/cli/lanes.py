@@ -1,0 +1,127 @@
+"""`everlog dlq`: the lanes of failing keys; look into one, have it tried again, or skip an event with a reason."""
+
+from typing import Annotated
+
+import typer
+
+from everlog.app.lanes import LaneOperator
+from everlog.app.log import Log
+from everlog.cli.appending import counted
+from everlog.cli.failures import usage
+from everlog.cli.filters import Limit
+from everlog.cli.grammar import command
+from everlog.cli.opening import Call
+from everlog.cli.output import Part, View, view_of
+from everlog.cli.views import EVENTS
+from everlog.core.clock import rfc3339
+from everlog.core.errors import NotFound
+from everlog.processing.contract import Lane, LaneFilter
+
+LANES: View[Lane] = View(
+    json=lambda lane: {name: cell(lane) for name, cell in LANES.cells.items()} | {"first": str(lane.first)},
+    cells={
+        "processor": lambda lane: lane.processor,
+        "key": lambda lane: lane.key,
+        "status": lambda lane: lane.status,
+        "attempts": lambda lane: lane.attempts,
+        "events": lambda lane: lane.depth,
+        "first": lambda lane: lane.first,
+        "since": lambda lane: rfc3339(lane.since),
+        "next_try": lambda lane: rfc3339(lane.next_at) if lane.status == "retrying" and lane.next_at else "",
+        "error": lambda lane: lane.error,
+    },
+    table=("processor", "key", "status", "attempts", "events", "first", "error"),
+)
+
+ProcessorName = Annotated[str, typer.Argument(metavar="PROCESSOR", help="Whose lanes.")]
+LaneKey = Annotated[str, typer.Argument(metavar="KEY", help="The lane's key, as `everlog dlq list` shows it.")]
+ErrorText = Annotated[str | None, typer.Option("--error", metavar="TEXT", help="Lanes whose error holds this text.")]
+OfTenant = Annotated[str | None, typer.Option("--of-tenant", metavar="NAME", help="Lanes of this tenant.")]
+
+
+@command("list", example="everlog dlq list mail --error 'no such mailbox'")
+def list_lanes(
+    call: Call,
+    processor: Annotated[str | None, typer.Argument(metavar="PROCESSOR", help="Of one; else of all.")] = None,
+    *,
+    error: ErrorText = None,
+    of_tenant: OfTenant = None,
+    limit: Limit = None,
+) -> None:
+    """List the lanes of keys that failed: what is tried again, what waits for a person, and why."""
+    with call.open() as log:
+        names = [processor] if processor else [one.name for one in log.store.checkpoints.progress()]
+        operator = LaneOperator(log.store, None)
+        filters = [LaneFilter(name, tenant=of_tenant, error=error) for name in names]
+        call.output.listing(LANES, (lane for one in filters for lane in operator.find(one)), limit=limit)
+
+
+@command("show", example="everlog dlq show mail acme/user-7")
+def show(call: Call, processor: ProcessorName, key: LaneKey, *, limit: Limit = None) -> None:
+    """Show one lane, and the events in it as today's code reads them."""
+    with call.open() as log:
+        operator = LaneOperator(log.store, None)
+        events = operator.events(processor, key, limit or 50)
+        lane = _lane(operator, processor, key)
+        recorded = list(call.platform.types.each(events))
+        told = {"lane": LANES.json(lane), "events": [EVENTS.json(event) for event in recorded]}
+        call.output.document(told, Part(LANES, [lane], "Lane"), Part(EVENTS, recorded, "Events"))
+
+
+@command(
+    "retry",
+    example="""
+    everlog dlq retry mail acme/user-7
+    everlog dlq retry mail --error 'time-out' --canary
+    everlog dlq retry mail --all
+    """,
+)
+def retry(
+    call: Call,
+    processor: ProcessorName,
+    key: Annotated[str | None, typer.Argument(metavar="KEY", help="One lane.")] = None,
+    *,
+    error: ErrorText = None,
+    of_tenant: OfTenant = None,
+    every: Annotated[bool, typer.Option("--all", help="All lanes of the processor.")] = False,
+    canary: Annotated[bool, typer.Option("--canary", help="One lane first, the others once it is done.")] = False,
+) -> None:
+    """Have lanes tried again by the worker, in order and with fresh attempts."""
+    if every == any(one is not None for one in (key, error, of_tenant)):
+        raise usage("say which lanes: a KEY, --error, --of-tenant, or --all alone")
+    with call.open() as log:
+        count = LaneOperator(log.store, None).retry(LaneFilter(processor, key, of_tenant, error), canary=canary)
+        if not count:
+            raise NotFound(f"processor {processor!r} has no such lane: `everlog dlq list` shows them")
+        if not _is_run(log, processor):
+            call.output.warn("no worker runs this processor now: `everlog worker` will try them")
+    told = {"processor": processor, "lanes": count, "canary": canary}
+    call.output.document(told, Part(view_of(told), [told]))
+    call.output.note(f"{counted(count, 'lane')} will be tried again")
+
+
+@command("skip", example="everlog dlq skip mail acme/user-7 --reason 'mailbox was closed' --actor ann")
+def skip(
+    call: Call,
+    processor: ProcessorName,
+    key: LaneKey,
+    *,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why: it is kept in the audit trail.")],
+    actor: Annotated[str | None, typer.Option("--actor", metavar="NAME", help="Who decides it.")] = None,
+) -> None:
+    """Never give the first event of a parked lane to its processor; those behind it are tried."""
+    with call.platform.open(call.url) as log:
+        position = LaneOperator(log.store, actor).skip(processor, key, reason)
+    told = {"processor": processor, "key": key, "skipped": str(position), "reason": reason}
+    call.output.document(told, Part(view_of(told), [told]))
+
+
+def _lane(operator: LaneOperator, processor: str, key: str) -> Lane:
+    lane = next((one for one in operator.find(LaneFilter(processor, key)) if one.key == key), None)
+    if lane is None:
+        raise NotFound(f"processor {processor!r} has no lane {key!r}: `everlog dlq list` shows them")
+    return lane
+
+
+def _is_run(log: Log, processor: str) -> bool:
+    return any(one.name == processor and one.owner for one in log.store.checkpoints.progress())

@@ -1,0 +1,49 @@
+"""`everlog processor`: which run, how far they are, and holding one for a while."""
+
+from typing import Annotated
+
+import typer
+
+from everlog.cli.grammar import command
+from everlog.cli.opening import Call
+from everlog.cli.output import Part, view_of
+from everlog.cli.projections import LAGS, of_kind, show_status
+from everlog.core.errors import NotFound
+from everlog.subscription.contract import Status
+
+ProcessorName = Annotated[str, typer.Argument(metavar="NAME", help="The processor's name.")]
+
+
+@command("list", example="everlog processor list")
+def list_processors(call: Call) -> None:
+    """List the processors that were ever run on the log, with how far behind its head they are."""
+    with call.open() as log:
+        call.output.listing(LAGS, of_kind(log, "processor"))
+
+
+@command("status", example="everlog processor status mail --json")
+def status(call: Call, name: ProcessorName) -> int:
+    """Show one processor; exits with 1 when it has failed or stopped."""
+    with call.open() as log:
+        return show_status(call, log, "processor", name)
+
+
+@command("pause", example="everlog processor pause mail")
+def pause(call: Call, name: ProcessorName) -> None:
+    """Hold a processor: what it has in hand is not kept, and nothing is lost."""
+    _set(call, name, "paused")
+
+
+@command("resume", example="everlog processor resume mail")
+def resume(call: Call, name: ProcessorName) -> None:
+    """Let a paused, failed or stopped processor go on from its checkpoint."""
+    _set(call, name, "running")
+
+
+def _set(call: Call, name: str, status: Status) -> None:
+    with call.open() as log:
+        if not any(lag.progress.name == name for lag in of_kind(log, "processor")):
+            raise NotFound(f"no processor {name!r} has run on this log: `everlog processor list` shows them")
+        log.store.checkpoints.set_status(name, status)
+    told = {"processor": name, "status": status}
+    call.output.document(told, Part(view_of(told), [told]))

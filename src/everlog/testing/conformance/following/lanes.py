@@ -1,0 +1,152 @@
+"""Lanes as a processor uses them: opened in its transaction, tried when due, worked off in order, closed when empty."""
+
+# ruff: noqa: PT012  (the whole block must raise as it ends, so the whole block stands under `raises`)
+
+import pytest
+
+from everlog.core.errors import Fenced
+from everlog.processing.contract import Lane, LaneFilter, LaneStatus
+from everlog.testing.conformance.events import SettableClock
+from everlog.testing.conformance.following.words import NAME, SECOND, Following, SettableLease, claimed
+
+
+def open_lane(
+    following: Following,
+    key: str = "acme/order-1",
+    *positions: int,
+    status: LaneStatus = "parked",
+    attempts: int = 5,
+    next_at: int = 0,
+    error: str = "ValueError: boom",
+    processor: str = NAME,
+) -> None:
+    """A lane with events behind it; at position 1 alone, when none is named."""
+    with following.checkpoints.transaction(claimed(following, processor), 0) as effects:
+        following.desk.lanes.set(effects, processor, key, status, attempts, next_at, error)
+        following.desk.lanes.park(effects, processor, key, positions or [1])
+
+
+def lanes(following: Following, **where: str) -> dict[str, Lane]:
+    return {lane.key: lane for lane in following.desk.lanes.find(LaneFilter(NAME, **where))}
+
+
+def done(following: Following, key: str, position: int) -> bool:
+    with following.checkpoints.transaction(claimed(following), 0) as effects:
+        return following.desk.lanes.done(effects, NAME, key, position)
+
+
+def test_a_lane_shows_how_it_stands(following: Following, clock: SettableClock) -> None:
+    clock.now = 77
+    open_lane(following, "acme/order-1", 9, 4, 12, status="retrying", attempts=2, next_at=1000)
+    expected = Lane(NAME, "acme/order-1", "retrying", 2, 1000, "ValueError: boom", 77, 4, 3)
+    assert list(following.desk.lanes.find(LaneFilter(NAME))) == [expected]
+    assert following.desk.lanes.positions(NAME, "acme/order-1", 2) == [4, 9]
+    assert following.desk.lanes.positions(NAME, "acme/order-1", 9) == [4, 9, 12]
+    assert following.desk.lanes.positions(NAME, "acme/order-2", 9) == []
+
+
+def test_open_lanes_are_told_from_others(following: Following) -> None:
+    keys = [f"acme/order-{number}" for number in range(700)]
+    for key in keys[::100]:
+        open_lane(following, key)
+    assert following.desk.lanes.open(NAME, keys) == set(keys[::100])
+    assert following.desk.lanes.open(NAME, []) == set()
+    assert following.desk.lanes.open("other", keys) == set()
+
+
+def test_lanes_are_due_in_the_order_of_their_time(following: Following) -> None:
+    for key, status, next_at in (
+        ("c", "retrying", 300),
+        ("a", "retrying", 100),
+        ("b", "retrying", 200),
+        ("later", "retrying", 301),
+        ("parked", "parked", 0),
+        ("waiting", "waiting", 0),
+    ):
+        open_lane(following, key, status=status, next_at=next_at)  # type: ignore[arg-type]
+    assert [lane.key for lane in following.desk.lanes.due(NAME, 300, 9)] == ["a", "b", "c"]
+    assert [lane.key for lane in following.desk.lanes.due(NAME, 300, 2)] == ["a", "b"]
+    assert following.desk.lanes.due(NAME, 99, 9) == []
+    assert following.desk.lanes.due("other", 300, 9) == []
+
+
+def test_saying_how_a_lane_stands_keeps_its_events_and_its_birthday(following: Following, clock: SettableClock) -> None:
+    open_lane(following, "k", 3, 4, status="retrying", attempts=1)
+    born = clock.now
+    clock.now += SECOND
+    with following.checkpoints.transaction(claimed(following), 0) as effects:
+        following.desk.lanes.set(effects, NAME, "k", "parked", 5, 0, "OSError: worse")
+    assert lanes(following)["k"] == Lane(NAME, "k", "parked", 5, 0, "OSError: worse", born, 3, 2)
+
+
+def test_events_lie_behind_a_lane_once(following: Following) -> None:
+    open_lane(following, "k", 3)
+    for positions in ([5, 4], [5, 6], []):
+        with following.checkpoints.transaction(claimed(following), 0) as effects:
+            following.desk.lanes.park(effects, NAME, "k", positions)
+    assert following.desk.lanes.positions(NAME, "k", 9) == [3, 4, 5, 6]
+    assert following.desk.lanes.totals(NAME) == (1, 4)
+    assert lanes(following)["k"].status == "parked"
+
+
+def test_events_that_find_their_lane_closed_open_it_again_due_at_once(following: Following) -> None:
+    claimed(following)
+    with following.checkpoints.transaction(claimed(following), 0) as effects:
+        following.desk.lanes.park(effects, NAME, "k", [3, 4])
+    assert [lane.key for lane in following.desk.lanes.due(NAME, 0, 9)] == ["k"]
+    assert following.desk.lanes.positions(NAME, "k", 9) == [3, 4]
+
+
+def test_no_lane_is_opened_for_no_event(following: Following) -> None:
+    with following.checkpoints.transaction(claimed(following), 0) as effects:
+        following.desk.lanes.park(effects, NAME, "k", [])
+    assert lanes(following) == {}
+
+
+def test_a_lane_is_worked_off_in_order_and_closes(following: Following) -> None:
+    open_lane(following, "k", 3, 4, status="retrying", attempts=4)
+    assert not done(following, "k", 3)
+    assert (lanes(following)["k"].first, lanes(following)["k"].depth) == (4, 1)
+    assert done(following, "k", 4)
+    assert lanes(following) == {}
+    assert following.desk.lanes.totals(NAME) == (0, 0)
+
+
+def test_the_event_behind_a_handled_one_has_all_its_attempts(following: Following) -> None:
+    open_lane(following, "k", 3, 4, status="retrying", attempts=4)
+    done(following, "k", 3)
+    assert lanes(following)["k"].attempts == 0
+
+
+def test_lanes_of_two_processors_are_kept_apart(following: Following) -> None:
+    open_lane(following, "k", 3)
+    open_lane(following, "k", 3, 4, processor="other")
+    assert following.desk.lanes.totals(NAME) == (1, 1)
+    assert following.desk.lanes.totals("other") == (1, 2)
+    assert following.desk.lanes.positions("other", "k", 9) == [3, 4]
+    assert following.desk.lanes.totals("nobody") == (0, 0)
+    assert done(following, "k", 3)
+    assert following.desk.lanes.totals("other") == (1, 2)
+
+
+def test_a_processor_that_was_replaced_changes_no_lane(following: Following, lease: SettableLease) -> None:
+    open_lane(following, "k", 3, 4)
+    before = lanes(following)
+    stale = claimed(following)
+    lease.now += 60 * SECOND
+    claimed(following, owner="bob")
+    with pytest.raises(Fenced), following.checkpoints.transaction(stale, 0) as effects:
+        following.desk.lanes.done(effects, NAME, "k", 3)
+    assert lanes(following) == before
+
+
+def test_a_block_that_raises_changes_no_lane(following: Following) -> None:
+    open_lane(following, "k", 3, 4)
+    before = lanes(following)
+    with pytest.raises(ZeroDivisionError), following.checkpoints.transaction(claimed(following), 0) as effects:
+        following.desk.lanes.park(effects, NAME, "k", [5])
+        following.desk.lanes.park(effects, NAME, "new", [5])
+        following.desk.lanes.done(effects, NAME, "k", 3)
+        raise ZeroDivisionError
+    assert lanes(following) == before
+    assert following.desk.lanes.positions(NAME, "k", 9) == [3, 4]
