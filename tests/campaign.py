@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.concurrency.contention import CASES, contend
+from tests.faults.long_hunt import hunt_long
 from tests.model.backends import SqliteBackend
 from tests.model.test_store_model import run_model
 
@@ -62,10 +63,20 @@ def model(seed: str, options: Mapping[str, int]) -> Found:
         return Found({}, [traceback.format_exc()])
 
 
+def faults(seed: str, options: Mapping[str, int]) -> Found:
+    report = hunt_long(seed, options)
+    return Found(report.exercised, [str(told) for told in report.violations])
+
+
 # A further campaign is a function and a line here.
 CAMPAIGNS = {
     "contention": Campaign("threads, tasks and processes fight over streams", {"seconds": 360}, contention),
     "model": Campaign("a store against a plain list of events", {"examples": 20_000}, model),
+    "faults": Campaign(
+        "kills, power cuts and I/O errors under a store",
+        {"kills": 10_000, "states": 1_000_000, "errors": 5_000},
+        faults,
+    ),
 }
 
 

@@ -50,23 +50,28 @@ def run_under_shim(
     """
     with _log_or_scratch(log) as path:
         start = path.stat().st_size if path.exists() else 0
-        faults = _faults(directory, path, kill_at, when, fail)
+        faults = fault_settings(directory, path, kill_at, when, fail)
         done = subprocess.run(
             [str(part) for part in argv],
-            executable=_binary(str(argv[0])),
-            env=_environment({**(os.environ if env is None else env), **faults}),
+            executable=executable(str(argv[0])),
+            env=shim_environment({**(os.environ if env is None else env), **faults}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout,
             check=False,
         )
-        made = list(records(path, start)) if path.exists() else []
+        return outcome_of(done.returncode, done.stdout, done.stderr, path, start)
+
+
+def outcome_of(returncode: int, stdout: bytes, stderr: bytes, log: Path, start: int) -> Outcome:
+    """What a process did that began its recording at byte `start` of the log."""
+    made = list(records(log, start)) if log.exists() else []
     return Outcome(
-        returncode=done.returncode,
-        acks=done.stdout.split(b"\n")[:-1],
+        returncode=returncode,
+        acks=stdout.split(b"\n")[:-1],
         injected=sum(record.kind in INJECTED for record in made),
         calls=max((record.call for record in made), default=0),
-        stderr=done.stderr.decode(errors="replace"),
+        stderr=stderr.decode(errors="replace"),
     )
 
 
@@ -79,7 +84,8 @@ def _log_or_scratch(log: Path | None) -> Iterator[Path]:
         yield Path(scratch) / "recording"
 
 
-def _faults(directory: Path, log: Path, kill_at: int | None, when: When, fail: str | None) -> dict[str, str]:
+def fault_settings(directory: Path, log: Path, kill_at: int | None, when: When, fail: str | None) -> dict[str, str]:
+    """The environment variables that tell the shim what to do; `shim.c` describes them."""
     # The process may change its working directory before it starts another one.
     settings = {
         "EVERLOG_FAULT_DIR": str(directory.absolute()),
@@ -93,7 +99,7 @@ def _faults(directory: Path, log: Path, kill_at: int | None, when: When, fail: s
     return settings
 
 
-def _environment(settings: Mapping[str, str]) -> dict[str, str]:
+def shim_environment(settings: Mapping[str, str]) -> dict[str, str]:
     library = shim()
     if library is None:
         raise RuntimeError(skip_reason())
@@ -101,7 +107,7 @@ def _environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {**settings, "LD_PRELOAD": f"{library}:{preloaded}" if preloaded else str(library)}
 
 
-def _binary(program: str) -> str | None:
+def executable(program: str) -> str | None:
     """The interpreter we run in, not a pyenv script that finds it by starting processes of its own.
 
     Only the file to execute changes. argv[0] stays: Python finds its virtual environment through it.

@@ -181,7 +181,8 @@ static int open_log(const char *path)
 static void take_lock(void) { pthread_mutex_lock(&lock); }
 static void drop_lock(void) { pthread_mutex_unlock(&lock); }
 
-__attribute__((constructor)) static void start(void)
+/* Exported, because a fork of a waiting process learns only then what it has to suffer: see nursery.py. */
+void everlog_fault_start(void)
 {
     const char *directory = getenv("EVERLOG_FAULT_DIR"), *log = getenv("EVERLOG_FAULT_LOG"),
                *acks = getenv("EVERLOG_FAULT_ACK_FD"), *fail = getenv("EVERLOG_FAULT_FAIL");
@@ -201,6 +202,8 @@ __attribute__((constructor)) static void start(void)
     pthread_atfork(take_lock, drop_lock, drop_lock);
     plan.active = true;
 }
+
+__attribute__((constructor)) static void start(void) { everlog_fault_start(); }
 
 /* ---- Which files are watched. ---- */
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from everlog.adapters.sqlite import SqliteSettings, SqliteStore
-from everlog.core.envelope import Appended
+from everlog.core.envelope import Appended, StoredEvent
 from everlog.core.errors import InvalidInput, StoreUnavailable, WrongExpectedVersion
 from everlog.core.expect import Exactly, NoStream
 from everlog.store.aio import AsyncStore
@@ -22,24 +22,36 @@ from everlog.testing.conformance import append, everything, new_event, request
 T = TypeVar("T")
 
 
-class Brake:
-    """Stops the appender before its next commit, until it is let go."""
+class Stop:
+    """One commit before which the appender stops, until it is let go."""
 
     def __init__(self) -> None:
-        self.stopped, self._go = Event(), Event()
-        self._armed = False
+        self._reached, self._go = Event(), Event()
 
-    def arm(self) -> None:
-        self._armed = True
+    def reach(self) -> None:
+        self._reached.set()
+        assert self._go.wait(10)
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self._reached.wait, 10)
 
     def let_go(self) -> None:
         self._go.set()
 
+
+class Brake:
+    """Stops the appender before each of its next commits, one for each stop asked for."""
+
+    def __init__(self) -> None:
+        self._stops: list[Stop] = []
+
+    def stop(self) -> Stop:
+        self._stops.append(Stop())
+        return self._stops[-1]
+
     def __call__(self, point: str) -> None:
-        if self._armed and point == "append.before_commit":
-            self._armed = False
-            self.stopped.set()
-            assert self._go.wait(10)
+        if self._stops and point == "append.before_commit":
+            self._stops.pop(0).reach()
 
 
 @pytest.fixture
@@ -64,10 +76,6 @@ def skin(store: SqliteStore) -> Iterator[AsyncStore]:
 def _run(main: Coroutine[Any, Any, T]) -> T:
     """On a loop of its own, and no longer than a test may take."""
     return asyncio.run(asyncio.wait_for(main, 20))
-
-
-async def _is_stopped(brake: Brake) -> None:
-    assert await asyncio.to_thread(brake.stopped.wait, 10)
 
 
 async def _queued(skin: AsyncStore, many: int) -> None:
@@ -108,15 +116,15 @@ def test_cancelling_an_append_that_is_queued_withdraws_it(skin: AsyncStore, stor
     asked = request(new_event("queued"))
 
     async def main() -> Appended:
-        brake.arm()
+        stop = brake.stop()
         first = asyncio.create_task(skin.append(request(new_event("taken"))))
-        await _is_stopped(brake)
+        await stop.reached()
         second = asyncio.create_task(skin.append(asked))
         await _queued(skin, 1)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
-        brake.let_go()
+        stop.let_go()
         return await first
 
     assert _run(main()).position == 1
@@ -130,18 +138,37 @@ def test_an_append_cancelled_once_it_is_taken_may_be_stored_and_its_retry_is_ans
     asked = request(new_event())
 
     async def main() -> Appended:
-        brake.arm()
+        stop = brake.stop()
         first = asyncio.create_task(skin.append(asked))
-        await _is_stopped(brake)
+        await stop.reached()
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
-        brake.let_go()
+        stop.let_go()
         return await skin.append(asked)
 
     answer = _run(main())
     assert (answer.position, answer.replayed) == (1, True)
     assert len(everything(store)) == 1
+
+
+def test_one_that_was_cancelled_takes_no_answer_from_those_taken_with_it(
+    skin: AsyncStore, store: SqliteStore, brake: Brake
+) -> None:
+    async def main() -> Appended:
+        first, second = brake.stop(), brake.stop()
+        tasks = [asyncio.create_task(skin.append(request(new_event("first"))))]
+        await first.reached()
+        tasks += [asyncio.create_task(skin.append(request(new_event(name)))) for name in ("cancelled", "beside")]
+        await _queued(skin, 2)
+        first.let_go()
+        await second.reached()
+        tasks[1].cancel()
+        second.let_go()
+        return await tasks[2]
+
+    assert _run(main()).position == 3
+    assert [event.stream for event in everything(store)] == ["first", "cancelled", "beside"]
 
 
 def test_two_event_loops_share_one_store(skin: AsyncStore, store: SqliteStore) -> None:
@@ -162,13 +189,14 @@ def test_two_event_loops_share_one_store(skin: AsyncStore, store: SqliteStore) -
 def test_a_loop_that_ended_before_its_answer_came_disturbs_no_other(
     skin: AsyncStore, store: SqliteStore, brake: Brake
 ) -> None:
+    stop = brake.stop()
+
     async def leave() -> None:
-        brake.arm()
         asyncio.create_task(skin.append(request(new_event("left"))))  # noqa: RUF006  (the loop cancels it)
-        await _is_stopped(brake)
+        await stop.reached()
 
     _run(leave())
-    brake.let_go()
+    stop.let_go()
     assert _run(skin.append(request(new_event("next")))).position == 2
     assert [event.stream for event in everything(store)] == ["left", "next"]
 
@@ -196,14 +224,14 @@ def test_an_error_nobody_foresaw_is_told_to_who_waits_and_the_next_is_served(tmp
 
 def test_closing_stores_what_is_queued_and_refuses_the_rest(skin: AsyncStore, tmp_path: Path, brake: Brake) -> None:
     async def main() -> tuple[list[Appended], list[type[BaseException]]]:
-        brake.arm()
+        stop = brake.stop()
         tasks = [asyncio.create_task(skin.append(request(new_event()))) for _ in range(20)]
-        await _is_stopped(brake)
+        await stop.reached()
         late = [asyncio.create_task(skin.append(request(new_event()))) for _ in range(20)]
         await asyncio.sleep(0)
         closing = asyncio.create_task(skin.close())
         await asyncio.sleep(0)
-        brake.let_go()
+        stop.let_go()
         await closing
         refused: list[type[BaseException]] = []
         for call in (skin.append(request(new_event())), skin.head(), _all(skin), skin.close()):
@@ -222,15 +250,15 @@ def test_closing_stores_what_is_queued_and_refuses_the_rest(skin: AsyncStore, tm
 
 def test_closing_waits_no_longer_than_it_was_told(skin: AsyncStore, brake: Brake) -> None:
     async def main() -> Appended:
-        brake.arm()
+        stop = brake.stop()
         task = asyncio.create_task(skin.append(request(new_event())))
-        await _is_stopped(brake)
+        await stop.reached()
         closing = asyncio.create_task(skin.close(0.0))
         while not skin._closing:
             await asyncio.sleep(0)
         with pytest.raises(StoreUnavailable):
             await skin.append(request(new_event()))
-        brake.let_go()
+        stop.let_go()
         await closing
         return await task
 
@@ -244,9 +272,11 @@ def test_a_read_begins_and_turns_its_pages_on_other_threads(skin: AsyncStore, st
 
     def read() -> Iterator[int]:
         seen.append(threading.current_thread().name)
-        for event in store.read(Filter("acme")):
-            seen.append(threading.current_thread().name)
-            yield event.position
+        return map(position_of, store.read(Filter("acme")))
+
+    def position_of(event: StoredEvent) -> int:
+        seen.append(threading.current_thread().name)
+        return event.position
 
     async def main() -> list[int]:
         return [position async for position in skin.each(read)]

@@ -80,7 +80,7 @@ def _queue_up(group: GroupCommit, streams: Sequence[str]) -> list[Thread]:
     threads = []
     for stream in streams:
         waiting = len(group._queue)
-        threads.append(Thread(target=group.append_each, args=([_prepared(stream)],)))
+        threads.append(Thread(daemon=True, target=group.append_each, args=([_prepared(stream)],)))
         threads[-1].start()
         _until(lambda: len(group._queue) > waiting)  # noqa: B023  (called at once)
     return threads
@@ -90,6 +90,18 @@ def _is_idle(group: GroupCommit) -> bool:
     """Whether nobody leads or waits, so that the next caller is served at once."""
     (verdict,) = group.append_each([_prepared("afterwards")])
     return isinstance(verdict, Appended) and not group._queue and not group._led
+
+
+@pytest.fixture(autouse=True)
+def _nobody_waits_for_ever() -> Iterator[None]:
+    def give_up(*_: object) -> None:
+        pytest.fail("a caller is stranded")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(autouse=True)
@@ -154,7 +166,7 @@ def test_a_caller_with_many_requests_gets_all_its_verdicts_from_whoever_led_them
         assert [_stream(next(requests)) for _ in range(2)] == ["m-0", "m-1"]
         clock.now += GROUP_SECONDS
 
-    waiting = Thread(target=many)
+    waiting = Thread(daemon=True, target=many)
     written.next_groups.append(draw_two_of_them)
     group.append_each([_prepared("a")])
     waiting.join()
@@ -268,7 +280,9 @@ def test_an_error_before_any_request_was_drawn_reaches_all_that_wait() -> None:
     written = Written()
     group = GroupCommit(written)
     answers: list[Verdict] = []
-    waiting = [Thread(target=lambda: answers.extend(group.append_each([_prepared("w")]))) for _ in range(3)]
+    waiting = [
+        Thread(daemon=True, target=lambda: answers.extend(group.append_each([_prepared("w")]))) for _ in range(3)
+    ]
 
     def fail(_: Requests) -> None:
         for number, thread in enumerate(waiting):
@@ -334,7 +348,7 @@ def test_a_waiter_that_is_interrupted_is_withdrawn_from_the_queue() -> None:
         assert gone.wait(10)
 
     written.next_groups.append(lead)
-    leader = Thread(target=group.append_each, args=([_prepared("a")],))
+    leader = Thread(daemon=True, target=group.append_each, args=([_prepared("a")],))
     with _interruptible() as interrupt:
         leader.start()
         assert leading.wait(10)
@@ -351,7 +365,7 @@ def test_a_waiter_that_is_interrupted_once_taken_is_waited_for_by_nobody(leader_
     written = Written()
     group = GroupCommit(written)
     leading, gone = Event(), Event()
-    third = Thread(target=group.append_each, args=([_prepared("c")],))
+    third = Thread(daemon=True, target=group.append_each, args=([_prepared("c")],))
 
     def lead(requests: Requests) -> None:
         next(requests)
@@ -372,7 +386,7 @@ def test_a_waiter_that_is_interrupted_once_taken_is_waited_for_by_nobody(leader_
             assert leader_is_interrupted_too
 
     written.next_groups.append(lead)
-    leader = Thread(target=append)
+    leader = Thread(daemon=True, target=append)
     with _interruptible() as interrupt:
         leader.start()
         assert leading.wait(10)
@@ -394,7 +408,7 @@ class StopLeading(BaseException):
 def test_closing_refuses_new_calls_and_waits_for_those_queued() -> None:
     written = Written()
     group = GroupCommit(written)
-    closer = Thread(target=group.close, args=(10.0,))
+    closer = Thread(daemon=True, target=group.close, args=(10.0,))
     waiting: list[Thread] = []
 
     def lead(requests: Requests) -> None:

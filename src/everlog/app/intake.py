@@ -188,7 +188,7 @@ def _unknown(document: Any, schema: Any, value: object, path: str) -> Iterator[s
     """Paths of the keys that a JSON Schema names nowhere; of alternatives, the one that fits best."""
     schema = _resolved(document, schema)
     if "anyOf" in schema:
-        fitting = [one for one in schema["anyOf"] if _takes(_resolved(document, one), value)]
+        fitting = [one for one in schema["anyOf"] if _takes(document, one, value)]
         yield from min(([*_unknown(document, one, value, path)] for one in fitting), key=len, default=[])
     elif isinstance(value, list):
         for index, inner in enumerate(value):
@@ -212,9 +212,14 @@ def _resolved(document: Any, schema: Any) -> Mapping[str, Any]:
     return schema if isinstance(schema, dict) else {}
 
 
-def _takes(schema: Mapping[str, Any], value: object) -> bool:
+def _takes(document: Any, schema: Any, value: object) -> bool:
+    """Whether it may be about this alternative: the kind of value, and the tag of a tagged union, are right."""
+    schema = _resolved(document, schema)
+    if "anyOf" in schema:
+        return any(_takes(document, one, value) for one in schema["anyOf"])
     if isinstance(value, dict):
-        return schema.get("type") == "object"
+        tags = {key: inner["enum"] for key, inner in schema.get("properties", {}).items() if "enum" in inner}
+        return schema.get("type") == "object" and all(value.get(key, tags[key][0]) in tags[key] for key in tags)
     return not isinstance(value, list) or schema.get("type") == "array"
 
 

@@ -3,12 +3,13 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 from everlog.app.following import Projection, projection_handler, subscription_of
 from everlog.app.stores import Backend
-from everlog.core.errors import Misconfigured, StoreUnavailable
+from everlog.core.errors import Fenced, Misconfigured, StoreUnavailable
 from everlog.domain.types import EventTypes
 from everlog.projection.fold import Fold
 from everlog.subscription.follower import LEASE_SECONDS, Follower
@@ -89,10 +90,13 @@ class Rebuild:
         """Delete the states of other versions, unless somebody else builds by now."""
         checkpoints = self._backend.checkpoints
         claim = checkpoints.claim(fold.name, self._owner, self._lease_seconds)
-        if claim is not None:
-            with checkpoints.transaction(claim, claim.position) as effects:
+        if claim is None:
+            return
+        # Who was sent back clears what is there as the first thing; a commit of ours would say that it is done.
+        if not claim.anew:
+            with suppress(Fenced), checkpoints.transaction(claim, claim.position) as effects:
                 self._backend.fold_states.keep_only(effects, fold.name, claim.version)
-            checkpoints.leave(claim)
+        checkpoints.leave(claim)
 
 
 class _Meter:

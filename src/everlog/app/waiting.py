@@ -66,7 +66,10 @@ class Waiting:
     def _passed(self, projection: Projection, position: int, progress: Mapping[str, Progress]) -> bool:
         known = progress.get(projection.name)
         at = known.position if known is not None and known.version == projection.version else 0
-        if known is not None and known.status == "failed" and known.failed_position <= position:
+        # A worker that starts tries again what failed, so until it has tried that is no news.
+        follower = self.worker.followers.get(projection.name) if self.worker else None
+        news = follower is None or follower.owns is not None
+        if known is not None and known.status == "failed" and known.failed_position <= position and news:
             raise SubscriptionFailed(projection.name, known.failed_position, known.error)
         if at >= position:
             return True

@@ -89,16 +89,22 @@ class Worker:
     def drain(self, timeout: float) -> bool:
         """Wait until what this worker owns has seen all that is in the log now; false after `timeout` seconds."""
         head = self._backend.head().position
+
+        def done() -> bool:
+            return not any(_behind(one, head) for one in self.followers.values())
+
         with self.moved:
-            return self.moved.wait_for(lambda: not any(_behind(one, head) for one in self.followers.values()), timeout)
+            self.moved.wait_for(lambda: self._stopping.is_set() or done(), timeout)
+            return done()
 
     def stop(self, timeout: float = 30.0) -> bool:
         """Finish what is in hand, leave the leases, and say whether all ended within `timeout` seconds."""
         self._stopping.set()
-        self.tail.hint()
         until = time.monotonic() + timeout
         for thread in self._threads:
-            thread.join(max(0.0, until - time.monotonic()))
+            while thread.is_alive() and (left := until - time.monotonic()) > 0:
+                self.tail.hint()  # again and again: it may look and find nothing just before one comes
+                thread.join(min(left, 0.05))
         for handler in self._handlers:
             handler.close()
         self._calls.close()

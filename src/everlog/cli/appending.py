@@ -129,6 +129,10 @@ class Appending:
                 output.listing(STORED, rows, limit=limits.BATCH_EVENTS if output.form is Format.TABLE else None)
                 for _ in rows:  # a table shows no more, but all is to be appended
                     pass
+            except BrokenPipeError:
+                for _ in rows:  # who does not want to see it (`| head`) wants it stored all the same
+                    pass
+                raise
             except KeyboardInterrupt as error:
                 raise KeyboardInterrupt(f"interrupted: {self._so_far()}") from error
             except EverlogError as error:
@@ -156,23 +160,28 @@ class Appending:
         return ExitCode.OK
 
     def _append(self, store: Store, groups: Iterable[list[Line]], condition: dict[str, Expect]) -> Iterator[Stored]:
-        tenant = self.call.tenant
         for batch in groups:
-            there = store.find(tenant, [line.event.id for line in batch]) if self.once else {}
-            new = []
-            for line in batch:
-                stored = there.get(line.event.id)
-                if stored is not None and _is_same(line.event, stored):
-                    self.known += 1
-                    yield _stored(line.event, stored.position, stored.version, True)
-                else:
-                    new.append(line)
-            if new:
-                answer = store.append(Append(tenant, tuple([line.event for line in new]), condition))
-                self.events += len(new)
-                for line, (position, version) in zip(new, answer.places, strict=True):
-                    yield _stored(line.event, position, version, answer.replayed)
+            told = self._append_batch(store, batch, condition)
+            # Before they are told: an interrupt must not make anybody give these lines again.
             self.line = batch[-1].number
+            yield from told
+
+    def _append_batch(self, store: Store, batch: list[Line], condition: dict[str, Expect]) -> list[Stored]:
+        tenant = self.call.tenant
+        there = store.find(tenant, [line.event.id for line in batch]) if self.once else {}
+        told, new = [], []
+        for line in batch:
+            stored = there.get(line.event.id)
+            if stored is not None and _is_same(line.event, stored):
+                told.append(_stored(line.event, stored.position, stored.version, True))
+            else:
+                new.append(line.event)
+        self.known += len(told)
+        if new:
+            answer = store.append(Append(tenant, tuple(new), condition))
+            self.events += len(new)
+            told += [_stored(event, *place, answer.replayed) for event, place in zip(new, answer.places, strict=True)]
+        return told
 
     def _so_far(self) -> str:
         if not self.line:

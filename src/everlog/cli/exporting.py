@@ -34,8 +34,9 @@ class Reading:
 
     def noting(self, records: Iterable[T]) -> Iterator[T]:
         for record in records:
-            self.position, self.count = int(record.position), self.count + 1
             yield record
+            # Only now is it written, so that whoever goes on behind this position misses none.
+            self.position, self.count = int(record.position), self.count + 1
 
 
 def export(
@@ -63,7 +64,7 @@ def export(
         ):
             for line in lines(reading.noting(records)):
                 write(line.encode())
-                if reading.count % _STEP == 0:
+                if reading.count and reading.count % _STEP == 0:
                     show(pace.step(reading.position, reading.count))
             show(pace.step(last, reading.count))
     except KeyboardInterrupt as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 
 from everlog.cli.output import Output
-from everlog.core.errors import EverlogError, InvalidInput, NotFound
+from everlog.core.errors import EverlogError, InvalidInput
 
 
 class ExitCode(IntEnum):
@@ -49,6 +49,8 @@ EXIT_CODES: Mapping[str, ExitCode] = {
     "unknown_event_type": ExitCode.FOUND,
     "payload_released": ExitCode.FOUND,
     "subscription_failed": ExitCode.FOUND,
+    "subscription_stopped": ExitCode.FOUND,
+    "handler_died": ExitCode.FOUND,
     "append_condition_failed": ExitCode.CONFLICT,
     "wrong_expected_version": ExitCode.CONFLICT,
     "idempotency_conflict": ExitCode.CONFLICT,
@@ -56,6 +58,7 @@ EXIT_CODES: Mapping[str, ExitCode] = {
     "store_unavailable": ExitCode.UNAVAILABLE,
     "outcome_unknown": ExitCode.UNAVAILABLE,
     "wait_timeout": ExitCode.UNAVAILABLE,
+    "transient": ExitCode.UNAVAILABLE,
 }
 """By the error's code."""
 
@@ -129,10 +132,6 @@ def tell(output: Output, error: Exception) -> ExitCode:
             hint="run it again with -d for the traceback; if it is not your code, it is a bug of everlog",
         )
     return code
-
-
-def no_such_file(path: object) -> NotFound:
-    return NotFound(f"{path} does not exist: check the name")
 
 
 def usage(message: str) -> InvalidInput:

@@ -146,15 +146,15 @@ def _remember(function: Callable[..., None], context: typer.Context, shared: dic
 def _with_options(function: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
     """A function as typer wants it: its own options, those of its groups, and the shared ones."""
     parameters, groups = _own(function)
-    every = [*parameters, *[option for group in groups.values() for option in _options(group)], *_options(Shared)]
+    every = [*parameters, *[option for group in groups.values() for option in options_of(group)], *options_of(Shared)]
 
     def called(context: typer.Context, **given: Any) -> Any:
         own = {parameter.name: given[parameter.name] for parameter in parameters}
         for name, group in groups.items():
-            own[name] = group(**{option.name: given[option.name] for option in _options(group)})
+            own[name] = group(**{option.name: given[option.name] for option in options_of(group)})
         # What was not said must not take back what was said before the verb.
         said = {
-            option.name: given[option.name] for option in _options(Shared) if given[option.name] not in (None, False)
+            option.name: given[option.name] for option in options_of(Shared) if given[option.name] not in (None, False)
         }
         return then(function, context, said, own)
 
@@ -177,7 +177,7 @@ def _own(function: Callable[..., Any]) -> tuple[list[inspect.Parameter], dict[st
 
 
 @functools.cache
-def _options(group: type) -> list[inspect.Parameter]:
+def options_of(group: type) -> list[inspect.Parameter]:
     hints = typing.get_type_hints(group, include_extras=True)
     return [
         inspect.Parameter(

@@ -5,6 +5,7 @@ JSON is one envelope, `{"version", "data", "status", "diagnostics"}`, whole and 
 
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +15,8 @@ from itertools import islice
 from typing import Any, Generic, Literal, TextIO, TypeVar
 
 import msgspec
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from everlog.history.audit import csv_line
@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 TABLE_ROWS = 50
 _END = object()
+_GAP, _LEAST = "  ", 10
+_SPLIT_SECOND = re.compile(r"(?<=^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})\.[0-9]{6}Z$")
 
 Status = Literal["ok", "findings", "partial", "error", "interrupted"]
 Level = Literal["note", "warning", "error"]
@@ -177,11 +179,10 @@ class Output:
             self._console.print(Text(title, style="bold"))
         if records:
             names = [name.replace("_", " ") for name in view.table]
-            rows = [[visible(as_text(view.cells[name](one))) for name in view.table] for one in records]
-            if self.to_terminal:
-                self._console.print(_fitted(names, rows, self._console.width))
-            else:
-                self._write_each(_aligned([names, *rows]))
+            rows = [[_in_table(view.cells[name](one)) for name in view.table] for one in records]
+            header, *lines = _aligned([names, *rows], self._console.width if self.to_terminal else None)
+            self._console.print(Text(header, style="bold"), soft_wrap=True)
+            self._write_each(line.encode() + b"\n" for line in lines)
         else:
             self.note("nothing found")
         return len(records)
@@ -229,22 +230,33 @@ _FIELDS: View[tuple[str, object]] = View(
 )
 
 
-def _fitted(names: Sequence[str], rows: Iterable[Sequence[str]], width: int) -> Table:
-    """As wide as the terminal; a cell that does not fit ends in `…`."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in names:
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*[Text(cell[: width + 1]) for cell in row])
-    return table
+def _in_table(value: object) -> str:
+    """For people: times in whole seconds."""
+    return _SPLIT_SECOND.sub("Z", visible(as_text(value)))
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[bytes]:
-    """As wide as it takes, because nobody can scroll what a pipe cut off."""
+def _aligned(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
+    """In columns; without a width as wide as it takes, because nobody can scroll what a pipe cut off."""
     widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    if width is not None:
+        widths = _fitted(widths, width)
     for row in rows:
-        cells = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row[:-1], widths, strict=False)]
-        yield "  ".join([*cells, row[-1]]).rstrip().encode() + b"\n"
+        yield _GAP.join([_sized(cell, size) for cell, size in zip(row, widths, strict=True)]).rstrip()
+
+
+def _fitted(widths: Sequence[int], width: int) -> list[int]:
+    """The last column, which says most, gives way first, then the widest of the others."""
+    *others, last = widths
+    room = width - len(_GAP) * len(others)
+    last = max(min(last, _LEAST), min(last, room - sum(others)))
+    most = max(others, default=0)
+    while most > 1 and sum(min(size, most) for size in others) > room - last:
+        most -= 1
+    return [*[min(size, most) for size in others], last]
+
+
+def _sized(cell: str, size: int) -> str:
+    return set_cell_size(cell, size) if cell_len(cell) <= size else set_cell_size(cell, size - 1) + "…"
 
 
 def encode(value: object) -> bytes:

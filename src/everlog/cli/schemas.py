@@ -198,13 +198,14 @@ class Replay:
     def unreadable(self, events: Iterable[Recorded[Any]]) -> Iterator[Unreadable]:
         for event in events:
             stored = event.stored
-            self.position, self.count = stored.position, self.count + 1
             reason = self._reason(stored)
-            if self.count % _STEP == 0:
-                self.show(self._pace.step(self.position, self.count))
             if reason is not None:
                 self.unread[TypeVersion(stored.type, stored.schema_version)] += 1
                 yield Unreadable(*stored[:4], stored.type, stored.schema_version, reason)
+            # Only now is it told, so that whoever goes on behind this position misses none.
+            self.position, self.count = stored.position, self.count + 1
+            if self.count % _STEP == 0:
+                self.show(self._pace.step(self.position, self.count))
         self.show(self._pace.step(self.position, self.count))
 
     def told(self) -> Iterator[str]:

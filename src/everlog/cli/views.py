@@ -14,10 +14,17 @@ from everlog.history.audit import AuditEntry
 def event_json(event: Recorded[Any]) -> dict[str, Any]:
     """The CloudEvent; data that is as stored has the bytes that are stored, so that no digit is lost."""
     told = event.cloudevent()
-    stored = event.stored
-    if "data" in told and (event.type, event.schema_version) == (stored.type, stored.schema_version):
-        told["data"] = msgspec.Raw(stored.data or b"")
+    if "data" in told:
+        told["data"] = _data(event)
     return told
+
+
+def _data(event: Recorded[Any]) -> object:
+    stored = event.stored
+    if stored.data is None:
+        return None
+    is_as_stored = (event.type, event.schema_version) == (stored.type, stored.schema_version)
+    return msgspec.Raw(stored.data) if is_as_stored else event.json()
 
 
 EVENTS: View[Recorded[Any]] = View(
@@ -31,15 +38,15 @@ EVENTS: View[Recorded[Any]] = View(
         "version": lambda e: e.version,
         "type": lambda e: e.type,
         "schema_version": lambda e: e.schema_version,
-        "id": lambda e: e.cloudevent()["id"],
+        "id": lambda e: str(e.id) if e.part == 0 else f"{e.id}/{e.part}",
         "actor": lambda e: e.actor,
         "ip": lambda e: e.ip,
         "user_agent": lambda e: e.user_agent,
         "correlation_id": lambda e: None if e.correlation_id is None else str(e.correlation_id),
         "causation_id": lambda e: None if e.causation_id is None else str(e.causation_id),
-        "data": lambda e: event_json(e).get("data"),
+        "data": _data,
     },
-    table=("position", "recorded_at", "stream", "version", "type", "actor", "data"),
+    table=("position", "recorded_at", "stream", "version", "type", "data"),
 )
 
 AUDIT: View[AuditEntry] = View(

@@ -69,6 +69,31 @@ class Lanes(Protocol):
         """Open a lane, or say how it stands; those that wait for it follow when it is parked."""
         ...
 
+    def begin(self, effects: Effects, processor: str, key: str, position: int) -> int:
+        """Count one more attempt on a lane that begins with this event, and say which it is.
+
+        0 when there is nothing to try: by now a person took the event away, or made the lane wait.
+        """
+        ...
+
+    def failed(
+        self,
+        effects: Effects,
+        processor: str,
+        key: str,
+        attempt: int,
+        *,
+        status: LaneStatus,
+        attempts: int,
+        next_at: int,
+        error: str,
+    ) -> None:
+        """As `set`, once the attempt that `begin` counted went wrong.
+
+        Nothing happens when a person asked for something else meanwhile: that asks for an attempt of its own.
+        """
+        ...
+
     def done(self, effects: Effects, processor: str, key: str, position: int) -> bool:
         """Take one handled event away; the one behind it has all its attempts.
 

@@ -7,8 +7,7 @@ dead letters and their replay.
 
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -20,6 +19,7 @@ from everlog.core.errors import Fenced, OutcomeUnknown, StoreUnavailable, Subscr
 from everlog.domain.recorded import Recorded
 from everlog.domain.types import EventTypes
 from everlog.processing.contract import Desk, Lane, LaneStatus
+from everlog.processing.pool import Pool, Threads, Work
 from everlog.processing.processor import Processor
 from everlog.store.contract import Store
 from everlog.store.query import Filter
@@ -51,7 +51,8 @@ class KeyRun:
 
 
 class ProcessorHandler:
-    """One thread calls it; handlers run on a pool of `concurrency` threads, the events of a key on one at a time."""
+    """One thread calls it; handlers run on a pool, by default of `concurrency` threads, the events of a key on one at a
+    time."""
 
     def __init__(
         self,
@@ -67,12 +68,14 @@ class ProcessorHandler:
         random: Random | None = None,
         lease_seconds: float = LEASE_SECONDS,
         crash: CrashPoint = nothing,
+        pool: Pool | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._processor, self._call, self._types = processor, call, types
         self._store, self._checkpoints, self._desk = store, checkpoints, desk
         self._clock, self._stopping, self._random = clock, stopping, random or Random()
-        self._lease_seconds, self._crash = lease_seconds, crash
-        self._pool = ThreadPoolExecutor(processor.concurrency, thread_name_prefix=f"everlog-{processor.name}")
+        self._lease_seconds, self._crash, self._monotonic = lease_seconds, crash, monotonic
+        self._pool = pool or Threads(processor.concurrency, f"everlog-{processor.name}")
         self._suspect_upto = 0
         self._lost = threading.Event()
 
@@ -101,7 +104,7 @@ class ProcessorHandler:
         return self._try_lanes(claim)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False)
+        self._pool.close()
 
     def _handle_page(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
         runs = self._by_key(page)
@@ -154,19 +157,19 @@ class ProcessorHandler:
 
     def _run_all(self, claim: Claim, runs: Sequence[KeyRun]) -> None:
         """Returns when all are done; the lease is kept meanwhile. Raises `Fenced` when it was lost."""
-        self._finish(claim, [self._pool.submit(self._run, claim, run) for run in runs if run.error is None])
+        self._finish(claim, [self._pool.start(self._run, claim, run) for run in runs if run.error is None])
 
-    def _finish(self, claim: Claim, futures: Sequence[Future[None]]) -> None:
+    def _finish(self, claim: Claim, works: Sequence[Work]) -> None:
         """Keep the lease until all are done. Even when it is lost they end first, or a key might run twice at once."""
-        pending = set(futures)
+        pending = set(works)
         while pending:
-            _, pending = wait(pending, timeout=self._lease_seconds / 3)
+            pending = self._pool.unfinished(pending, self._lease_seconds / 3)
             if pending and not self._lost.is_set() and not self._renewed(claim):
                 self._lost.set()
         if self._lost.is_set():
             raise Fenced(claim.name, claim.epoch)
-        for future in futures:
-            future.result()
+        for work in works:
+            work.result()
 
     def _renewed(self, claim: Claim) -> bool:
         try:
@@ -178,8 +181,8 @@ class ProcessorHandler:
         return self._stopping.is_set() or self._lost.is_set()
 
     def _pause(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while not self._halted() and (left := until - time.monotonic()) > 0:
+        until = self._monotonic() + seconds
+        while not self._halted() and (left := until - self._monotonic()) > 0:
             self._stopping.wait(min(left, self._lease_seconds / 3))
 
     def _run(self, claim: Claim, run: KeyRun) -> None:
@@ -247,33 +250,33 @@ class ProcessorHandler:
     def _try_lanes(self, claim: Claim) -> bool:
         """Try the lanes that are due, some at a time; true when there were any."""
         due = self._desk.lanes.due(self._processor.name, self._clock(), _LANES_AT_ONCE)
-        self._finish(claim, [self._pool.submit(self._try_lane, claim, lane) for lane in due])
+        self._finish(claim, [self._pool.start(self._try_lane, claim, lane) for lane in due])
         return bool(due) and not self._stopping.is_set()
 
     def _try_lane(self, claim: Claim, lane: Lane) -> None:
-        attempts, name = lane.attempts, self._processor.name
-        for position in self._desk.lanes.positions(name, lane.key, _LANE_PAGE):
+        name, lanes = self._processor.name, self._desk.lanes
+        for position in lanes.positions(name, lane.key, _LANE_PAGE):
             if self._stopping.is_set():
                 return
-            attempts += 1
             with self._checkpoints.transaction(claim, claim.position) as effects:
-                self._desk.lanes.set(effects, name, lane.key, "retrying", attempts, self._clock(), lane.error)
-            outcome = self._try_one(claim, lane, position, attempts)
+                attempt = lanes.begin(effects, name, lane.key, position)
+            if not attempt:
+                return
+            outcome = self._try_one(claim, position, attempt)
             with self._checkpoints.transaction(claim, claim.position) as effects:
                 if outcome is None:
-                    self._desk.lanes.done(effects, name, lane.key, position)
-                    attempts = 0
+                    lanes.done(effects, name, lane.key, position)
                     continue
-                if outcome is _Later:
-                    attempts -= 1
+                attempts, error = (attempt, outcome) if isinstance(outcome, str) else (attempt - 1, lane.error)
                 status, next_at = self._after_failure(attempts)
-                error = outcome if isinstance(outcome, str) else lane.error
-                self._desk.lanes.set(effects, name, lane.key, status, attempts, next_at, error)
+                lanes.failed(
+                    effects, name, lane.key, attempt, status=status, attempts=attempts, next_at=next_at, error=error
+                )
             return
 
-    def _try_one(self, claim: Claim, lane: Lane, position: int, attempts: int) -> "str | type[_Later] | None":
-        if attempts > self._processor.retry.attempts:  # counted before, but never settled
-            return f"its {attempts - 1} attempts are used up, and the last one ended the process"
+    def _try_one(self, claim: Claim, position: int, attempt: int) -> "str | type[_Later] | None":
+        if attempt > self._processor.retry.attempts:  # counted before, but never settled
+            return f"its {attempt - 1} attempts are used up, and the last one ended the process"
         stored = self._stored(position)
         _, error = self._key(stored)
         return error or self._try(claim, stored)

@@ -54,7 +54,7 @@ class Fold(Generic[S]):
             if kind.name in self.steps:
                 raise Misconfigured(f"projection {self.name!r} handles {kind.name!r} twice: keep one function")
             self.steps[kind.name] = Step(event, key, apply)
-            self._state_type = typing.get_type_hints(apply).get("return", self._state_type)
+            self._state_type = _returned(apply) or self._state_type
             return apply
 
         return declare
@@ -66,3 +66,12 @@ class Fold(Generic[S]):
     def codec(self) -> Codec[S]:
         """Between states and their stored JSON; the type is what the functions say they return."""
         return Codec(self._state_type)
+
+
+def _returned(apply: Callable[..., Any]) -> Any:
+    """What it says it returns; the names of its arguments' types may be known to the type checker alone."""
+
+    def only_that() -> None: ...
+
+    only_that.__annotations__ = {name: hint for name, hint in apply.__annotations__.items() if name == "return"}
+    return typing.get_type_hints(only_that, apply.__globals__).get("return")

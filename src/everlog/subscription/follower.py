@@ -77,11 +77,12 @@ class Follower:
         stopping: threading.Event,
         lease_seconds: float = LEASE_SECONDS,
         on_progress: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.subscription = subscription
         self._handler, self._store, self._checkpoints, self._tail = handler, store, checkpoints, tail
         self.owner, self._stopping, self._lease_seconds = owner, stopping, lease_seconds
-        self.on_progress = on_progress
+        self.on_progress, self._monotonic = on_progress, monotonic
         self.reached = 0
         self.owns: bool | None = None  # None: it has not tried yet
         self.failure: Exception | None = None
@@ -98,12 +99,13 @@ class Follower:
                 first = False
                 self.owns = claim is not None
                 if claim is None:
+                    self.reached = 0  # how far it is, only the checkpoint says
                     self.on_progress()
                     self._stopping.wait(min(1.0, self._lease_seconds / 4))
                 else:
                     self._own(claim)
             except Fenced as error:
-                # How far it is, only the checkpoint says now: the new owner may be building it anew.
+                # How far it is, only the checkpoint says: the new owner may be building it anew.
                 self.failure, self.owns, self.reached = error, False, 0
             except (StoreUnavailable, OutcomeUnknown) as error:
                 self.failure = error
@@ -118,13 +120,12 @@ class Follower:
             self._handler.begin(claim)
             at = claim.position
             self._reach(at)
-            while claim.position < position and not self._stopping.is_set():
+            while at < position and not self._stopping.is_set():
                 claim, at = self._page(claim, at, position)
-                if at >= position or self._stopping.is_set():
-                    claim = self._save(claim, at)
                 self._reach(at)
                 if not self._checkpoints.renew(claim, self._lease_seconds):
                     raise Fenced(claim.name, claim.epoch)
+            claim = self._save(claim, at)
         self._checkpoints.leave(claim)
 
     def _claim(self, *, starting: bool) -> Claim | None:
@@ -172,9 +173,9 @@ class Follower:
         self._handler.begin(claim)
         at = claim.position
         self._reach(at)
-        renewed = saved = time.monotonic()
+        renewed = saved = self._monotonic()
         while not self._stopping.is_set():
-            now = time.monotonic()
+            now = self._monotonic()
             if now - renewed > self._lease_seconds / 3:
                 if not self._checkpoints.renew(claim, self._lease_seconds):
                     raise Fenced(claim.name, claim.epoch)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 from everlog.store.contract import Store
 
@@ -11,8 +12,15 @@ SHORTEST_POLL, LONGEST_POLL = 0.005, 0.25
 class Tail:
     """The end of one log, for all followers of a process. `hint` may be lost: that costs a poll, never an event."""
 
-    def __init__(self, store: Store, *, shortest: float = SHORTEST_POLL, longest: float = LONGEST_POLL) -> None:
-        self._store = store
+    def __init__(
+        self,
+        store: Store,
+        *,
+        shortest: float = SHORTEST_POLL,
+        longest: float = LONGEST_POLL,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store, self._monotonic = store, monotonic
         self._shortest, self._longest = shortest, longest
         self._changed = threading.Condition()
         self._hints = 0
@@ -25,13 +33,13 @@ class Tail:
 
     def wait(self, after: int, seconds: float) -> int:
         """The head's position once it is beyond `after`; or as it is when `seconds` are over, or on any other hint."""
-        until = time.monotonic() + seconds
+        until = self._monotonic() + seconds
         poll = self._shortest
         with self._changed:
             hints = self._hints
         while True:
             head = self._store.head().position
-            left = until - time.monotonic()
+            left = until - self._monotonic()
             if head > after or left <= 0:
                 return head
             with self._changed:

@@ -26,6 +26,16 @@ _RETRY = """
         AND (?4 IS NULL OR key >= ?4 || '/' AND key < ?4 || '0') AND (?5 IS NULL OR instr(error, ?5) > 0)"""
 _TAKE = "DELETE FROM everlog_parked WHERE processor = ? AND key = ? AND position = ?"
 _CLOSE = "DELETE FROM everlog_lane WHERE processor = ? AND key = ?"
+_BEGIN = """
+    UPDATE everlog_lane SET attempts = attempts + 1
+    WHERE processor = ?1 AND key = ?2 AND status = 'retrying'
+        AND ?3 = (SELECT min(position) FROM everlog_parked WHERE processor = ?1 AND key = ?2)
+    RETURNING attempts"""
+# Whatever a person does to a lane sets its attempts to 0.
+_FAILED = """
+    UPDATE everlog_lane SET status = ?4, attempts = ?5, next_at = ?6, error = ?7
+    WHERE processor = ?1 AND key = ?2 AND attempts = ?3
+    RETURNING 1"""
 _TRY_REST = """UPDATE everlog_lane SET status = 'retrying', attempts = 0, next_at = 0, waits_for = NULL
     WHERE processor = ? AND key = ?"""
 _LET_WAITING_GO = """UPDATE everlog_lane SET status = 'retrying', next_at = 0, waits_for = NULL
@@ -94,6 +104,26 @@ class SqliteLanes:
         if status == "parked":
             effects.execute(_PARK_WAITING, (processor, key))
 
+    def begin(self, effects: Effects, processor: str, key: str, position: int) -> int:
+        begun = effects.execute(_BEGIN, (processor, key, position))
+        return int(begun[0][0]) if begun else 0
+
+    def failed(
+        self,
+        effects: Effects,
+        processor: str,
+        key: str,
+        attempt: int,
+        *,
+        status: LaneStatus,
+        attempts: int,
+        next_at: int,
+        error: str,
+    ) -> None:
+        values = (processor, key, attempt, status, attempts, next_at, error)
+        if effects.execute(_FAILED, values) and status == "parked":
+            effects.execute(_PARK_WAITING, (processor, key))
+
     def done(self, effects: Effects, processor: str, key: str, position: int) -> bool:
         values = (processor, key)
         effects.execute(_TAKE, (*values, position))
@@ -105,11 +135,12 @@ class SqliteLanes:
         return True
 
     def retry(self, where: LaneFilter, *, canary: bool) -> int:
-        first = next(self.find(where), None)
-        if first is None:
-            return 0
-        values = [where.processor, first.key if canary else None, where.key, where.tenant, where.error]
         with translated(), self._connections.committing() as connection:
+            # In one transaction: the canary may be worked off at this moment, and the others would wait for ever.
+            first = connection.execute(f"{_LANE} WHERE {_MATCHING} ORDER BY key LIMIT 1", _values(where)).fetchone()
+            if first is None:
+                return 0
+            values = [where.processor, Lane(*first).key if canary else None, where.key, where.tenant, where.error]
             return connection.execute(_RETRY, values).rowcount
 
     def skip(self, processor: str, key: str, position: int) -> None:

@@ -55,7 +55,11 @@ class SqliteStore:
         self._clock, self._crash, self._inline = clock, crash, inline
         self._hint: Callable[[], None] = lambda: None
         self._group = GroupCommit(self._write_group)
-        self._log_id = self.head().log_id
+        try:
+            self._log_id = self.head().log_id
+        except BaseException:
+            self._connections.close()  # under the turnstile, unlike the garbage collector
+            raise
         self.snapshots = SqliteSnapshots(self._connections)
         self.checkpoints = SqliteCheckpoints(self._connections, clock, lease_clock, crash)
         self.fold_states = SqliteFoldStates(self._connections)

@@ -53,8 +53,12 @@ class Turnstile:
         try:
             return self._idle.pop()
         except IndexError:
-            following, write = map(_open, self._paths)
-            return following, write
+            following = _open(self._paths[0])
+            try:
+                return following, _open(self._paths[1])
+            except BaseException:
+                os.close(following)
+                raise
 
     def _lock(self, file: int, until: float, write: int) -> None:
         # Polled, because a blocking flock cannot be given a time limit; fairness comes from `next`, not from here.

@@ -181,6 +181,22 @@ def test_ids_of_earlier_requests_of_the_same_group_are_known(store: Store) -> No
     assert store.head().position == 3
 
 
+def test_ids_stored_before_are_known_to_every_request_of_a_group(store: Store) -> None:
+    event, elsewhere = new_event(), new_event("order-2")
+    first = append(store, event)
+    append(store, elsewhere, tenant="globex")
+    new, again, other, foreign, last = store.append_each([
+        request(new_event()),
+        request(event),
+        request(event._replace(type="order.shipped")),
+        request(elsewhere._replace(stream="order-1")),
+        request(new_event(), expect={"order-1": Exactly(2)}),
+    ])  # fmt: skip
+    assert again == Appended(first.places, first.recorded_at, replayed=True)
+    assert [type(verdict) for verdict in (other, foreign)] == [IdempotencyConflict] * 2
+    assert [verdict.position for verdict in (new, last) if isinstance(verdict, Appended)] == [3, 4]
+
+
 def test_a_refused_request_does_not_make_its_ids_known_to_its_group(store: Store) -> None:
     event = new_event()
     refused, stored = store.append_each([request(event, expect={"order-1": Exactly(5)}), request(event)])

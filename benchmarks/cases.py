@@ -1,0 +1,104 @@
+"""everlog on SQLite, through the API a user has."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import chain, count, islice
+from typing import Any
+
+from benchmarks.inputs import IMPORT_MAP, TENANT, csv_files, long_streams, url
+from benchmarks.one import Job
+from benchmarks.orders import LineAdded, orders, plain_orders
+from benchmarks.timing import Slice, alone, each, tasks, threads
+from benchmarks.workload import LOADED_EVENTS, PAGE, WRITERS, lines, new_id
+from everlog import Decider, Log, NoStream, Platform, Recorded
+from everlog.adoption import import_file
+from everlog.core.limits import BATCH_EVENTS
+
+
+@contextmanager
+def append_tasks(job: Job) -> Iterator[Slice]:
+    source, expect = lines(), NoStream()
+    with asyncio.Runner() as runner:
+        log = Platform(url(job.folder), orders).open_async()
+        acme = log.tenant(TENANT)
+
+        async def append() -> int:
+            order = new_id()
+            done = await acme.append(f"order-{order}", LineAdded(order_id=order, **next(source)), expect=expect)
+            return len(done.places)
+
+        yield tasks(runner, WRITERS, append)
+        runner.run(log.close())
+
+
+@contextmanager
+def append_threads(job: Job) -> Iterator[Slice]:
+    with Platform(url(job.folder), orders).open() as log, threads(WRITERS, _appending(log)) as work:
+        yield work
+
+
+@contextmanager
+def append_alone(job: Job) -> Iterator[Slice]:
+    with Platform(url(job.folder), orders).open() as log:
+        yield alone(_appending(log))
+
+
+@contextmanager
+def load(job: Job, decider: Decider[Any, Any, Any] = orders) -> Iterator[Slice]:
+    order = new_id()
+    _append_lines(job, order)
+    with Platform(url(job.folder), decider).open() as log:
+        acme = log.tenant(TENANT)
+        yield alone(lambda: int(acme.state(decider, order).lines == LOADED_EVENTS))
+
+
+def load_plain(job: Job) -> AbstractContextManager[Slice]:
+    return load(job, plain_orders)
+
+
+@contextmanager
+def whole_log(job: Job, decider: Decider[Any, Any, Any] = orders) -> Iterator[Slice]:
+    with Platform(url(long_streams(job)), decider).open() as log:
+        yield alone(_reading(log))
+
+
+def whole_log_plain(job: Job) -> AbstractContextManager[Slice]:
+    return whole_log(job, plain_orders)
+
+
+@contextmanager
+def import_csv(job: Job) -> Iterator[Slice]:
+    files = csv_files(job)
+    with Platform(url(job.folder)).open() as log:
+        yield each(iter(files), lambda path: import_file(log.store, path, IMPORT_MAP, tenant=TENANT).imported)
+
+
+def _appending(log: Log) -> Callable[[], int]:
+    acme, source, expect = log.tenant(TENANT), lines(), NoStream()
+
+    def append() -> int:
+        order = new_id()
+        return len(acme.append(f"order-{order}", LineAdded(order_id=order, **next(source)), expect=expect).places)
+
+    return append
+
+
+def _append_lines(job: Job, order: str) -> None:
+    source = lines()
+    with Platform(url(job.folder), orders).open() as log:
+        for _ in range(LOADED_EVENTS // BATCH_EVENTS):
+            events = [LineAdded(order_id=order, **next(source)) for _ in range(BATCH_EVENTS)]
+            log.tenant(TENANT).append(orders.stream(order), *events)
+
+
+def _reading(log: Log) -> Callable[[], int]:
+    """Reads a page of the log; behind the last one comes the first."""
+    events: Iterator[Recorded[Any]] = chain.from_iterable(log.admin().events() for _ in count())
+
+    def read() -> int:
+        for event in islice(events, PAGE):
+            assert event.data
+        return PAGE
+
+    return read
