@@ -11,7 +11,7 @@ from tests.cli.conftest import here, interrupted, process
 
 MAP = """
 stream = "order-{id}"
-type = "order.placed"
+type = "order noted down"
 [data]
 order_id = "id"
 cents = { column = "cents", type = "integer" }
@@ -41,6 +41,17 @@ def test_rows_become_events_and_what_does_not_is_named(orders: Path) -> None:
     again = here("event", "import", "orders.csv", "--map", "map.toml", "--json")
     assert (again.data["imported"], again.data["known"]) == (0, 2)
     assert [event["subject"] for event in here("event", "list", "-o", "ndjson").lines] == ["order-1", "order-3"]
+
+
+def test_rows_of_a_declared_type_are_checked_and_tagged(orders: Path) -> None:
+    """As an append of the same event would be."""
+    (orders / "map.toml").write_text('stream = "order-{id}"\ntype = "{type}"\n[data]\norder_id = "id"\n')
+    (orders / "orders.csv").write_text("id,type\n1,order.shipped\n2,order.placed\n")
+    ran = here("event", "import", "orders.csv", "--map", "map.toml", "--json")
+    assert (ran.code, ran.data["imported"], ran.data["rejected"]) == (7, 1, 1)
+    reject = json.loads((orders / "orders.csv.rejects.ndjson").read_text())
+    assert (reject["line"], "order.placed v2 cannot be read" in reject["reason"]) == (3, True)
+    assert [event["subject"] for event in here("event", "list", "--tag", "order:1", "-o", "ndjson").lines] == ["order-1"]
 
 
 def test_rejects_go_where_they_are_wanted_and_events_to_the_tenant(orders: Path) -> None:

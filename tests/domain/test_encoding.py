@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pydantic
 import pytest
+from hypothesis import HealthCheck, settings
 from hypothesis import given as always
 from hypothesis import strategies as some
 
@@ -209,6 +210,7 @@ _JSON = some.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @always(_JSON)
 def test_any_json_value_comes_back_as_it_was(value: object) -> None:
     for held in (Anything(value), AnyStruct(value), AnyModel(value=value)):

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given as always
+from hypothesis import settings
 from hypothesis import strategies as some
 
 from everlog import InvalidInput, Money
@@ -96,6 +97,7 @@ def test_minor_digits_follow_iso_4217(currency: str, digits: int) -> None:
     assert minor_digits(currency) == digits
 
 
+@settings(deadline=None)
 @always(some.integers(-(10**14) + 1, 10**14 - 1), some.sampled_from(["EUR", "JPY", "KWD", "CLF"]))
 def test_what_money_shows_is_read_as_the_same_money(minor: int, currency: str) -> None:
     amount, _, shown = str(Money(minor, currency)).partition(" ")

@@ -45,7 +45,7 @@ class Run(NamedTuple):
     fail: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.kill_at or '-'}/{self.when}/{self.fail or '-'}"
+        return f"{self.kill_at or 'never'}/{self.when}/{self.fail or 'nothing'}"
 
 
 class History(NamedTuple):
@@ -307,7 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _read_run(text: str) -> Run:
     kill_at, when, fail = text.split("/", 2)
     known = {known: known for known in get_args(When)}
-    return Run(None if kill_at == "-" else int(kill_at), known[when], None if fail == "-" else fail)
+    return Run(None if kill_at == "never" else int(kill_at), known[when], None if fail == "nothing" else fail)
 
 
 def _read_cut(text: str) -> Cut:

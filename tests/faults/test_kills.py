@@ -5,6 +5,7 @@ EVERLOG_FAULT_SEED repeats a run; `python -m tests.campaign faults` goes on for 
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from random import Random
@@ -12,11 +13,11 @@ from typing import get_args
 
 import pytest
 
-from tests.faults import workload
+from tests.faults import hunt, workload
 from tests.faults.build import shim, skip_reason
 from tests.faults.hunt import SEED, History, Run, hunt_kills, played, undisturbed
 from tests.faults.nursery import Nursery
-from tests.faults.powercut import memory_directory
+from tests.faults.powercut import Cut, memory_directory
 from tests.faults.run import When, run_under_shim
 
 pytestmark = pytest.mark.skipif(shim() is None, reason=skip_reason())
@@ -39,9 +40,8 @@ def test_a_kill_at_any_call_loses_nothing_and_the_next_process_finishes_the_plan
 
 
 def test_a_process_that_is_killed_again_and_again_gets_through_in_the_end(nursery: Nursery) -> None:
-    seed = f"{SEED}/kills"
-    runs = [Run(Random(seed).randint(80, 120), WHENS[number % 3]) for number in range(9)]
-    history = History(seed, "all", (*runs, Run()))
+    runs = [Run(60 + 10 * number, WHENS[number % 3]) for number in range(9)]
+    history = History(f"{SEED}/kills", "all", (*runs, Run()))
     with played(nursery, history) as disk:
         print(history.command())
         assert disk.injected > 2
@@ -73,3 +73,17 @@ def test_the_workload_acknowledges_each_event_of_a_step_and_then_the_step(nurser
     with played(nursery, history) as disk:
         assert disk.acks == [ack for number in range(len(disk.plan.steps)) for ack in disk.plan.acks(number)]
         assert sum(len(ack) == 32 for ack in disk.acks) == len(disk.plan.events) > 100
+
+
+@pytest.mark.parametrize("cut", [None, Cut(7, "random", 200)])
+def test_the_command_told_with_a_violation_plays_its_history_again(
+    nursery: Nursery, capsys: pytest.CaptureFixture[str], cut: Cut | None
+) -> None:
+    history = History(f"{SEED}/again", "small", (Run(90, "torn"), Run(fail="fsync:3:EIO:2"), Run()))
+    program, *arguments = shlex.split(history.command(cut))[2:]
+    assert program == hunt.__name__
+    assert hunt.main(arguments) == 0
+    told = capsys.readouterr().out
+    with played(nursery, history) as disk:
+        for number, outcome in enumerate(disk.outcomes):
+            assert f"process {number}: exit {outcome.returncode}, {outcome.calls} calls" in told

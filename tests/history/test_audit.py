@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import HealthCheck, settings
 from hypothesis import given as always
-from hypothesis import settings
 from hypothesis import strategies as some
 
 from everlog import InvalidInput, Log, Money, Recorded, Session
@@ -112,7 +112,7 @@ def positions(entries: Iterator[AuditEntry] | Iterator[Recorded[Any]]) -> list[i
     return [int(entry.position) for entry in entries]
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @always(COMBINATIONS)
 def test_any_combination_of_conditions_finds_what_a_plain_loop_finds(
     trail: tuple[Log, Sequence[Line]], where: dict[str, Any]

@@ -173,6 +173,11 @@ class Tagged(msgspec.Struct, frozen=True, tag="tagged"):
     words: frozenset[str]
 
 
+class Inner(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True)
+    n: int
+
+
 @dataclass(frozen=True)
 class Holding:
     model: Model
@@ -215,6 +220,8 @@ def test_a_state_is_flattened_to_paths_whatever_it_is_made_of() -> None:
         ((1, "a"), {"[0]": 1, "[1]": "a"}),
         (Colour.RED, {"state": "red"}),
         (frozenset({2, 1}), {"state": [1, 2]}),
+        (frozenset({Inner(n=2), Inner(n=1)}), {"state": [{"n": 1}, {"n": 2}]}),
+        (range(3), {"state": "range(0, 3)"}),
     ],
 )
 def test_a_state_without_names_has_a_path_too(state: object, flat: Mapping[str, object]) -> None:

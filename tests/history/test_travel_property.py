@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 from hypothesis import given as always
-from hypothesis import settings
 from hypothesis import strategies as some
 
 from everlog import AtPosition, AtVersion, Log, Money, OccurredAt, Recorded, RecordedAt
@@ -65,7 +65,7 @@ def folded(events: Sequence[Recorded[Event]]) -> Account:
     return state
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @always(HISTORIES)
 def test_the_state_at_any_point_is_a_naive_fold(log: Log, history: Sequence[Told]) -> None:
     tenant, events = lived(log, history)
@@ -84,7 +84,7 @@ def test_the_state_at_any_point_is_a_naive_fold(log: Log, history: Sequence[Told
         assert acme.state(accounts, "ann", at=OccurredAt(moment)) == folded(true)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @always(HISTORIES, some.data())
 def test_the_difference_is_that_of_two_states_and_its_events_lie_between(
     log: Log, history: Sequence[Told], data: some.DataObject

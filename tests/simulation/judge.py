@@ -44,6 +44,8 @@ class Judge:
         self.handled: dict[str, set[int]] = {name: set() for name in self.processors}
         self.skipped: dict[str, set[int]] = {name: set() for name in self.processors}
         self.deaths: Counter[tuple[str, int]] = Counter()
+        self._begun: dict[tuple[str, str], tuple[int, int]] = {}
+        self._crossed: set[tuple[str, int]] = set()
         self._busy: set[tuple[Process, str, str]] = set()
         self._tables = Tables()
         self._fail = fail
@@ -71,7 +73,7 @@ class Judge:
         if early:
             self._fail(f"{name} is given {position} of {key} before {early}")
         owns = self._tables.subscriptions[name].epoch == claim.epoch
-        if owns and position in self.skipped[name]:
+        if owns and position in self.skipped[name] and (name, position) not in self._crossed:
             self._fail(f"{name} is given {position} of {key}, which was skipped")
 
     def returned(self, process: Process, name: str, position: int, *, well: bool) -> None:
@@ -131,6 +133,9 @@ class Judge:
             if gone and gone != {positions[0]}:
                 self._fail(f"{name}: skipping one event of {key} took {gone} away")
             self.skipped[name] |= gone
+            if gone and self._begun.get((name, key)) == (before.subscriptions[name].epoch, positions[0]):
+                # It was being tried when a person made it wait for a canary, and then took it away.
+                self._crossed.add((name, positions[0]))
             self.seen["skipped"] += len(gone)
 
     def _fold(self, after: Tables) -> None:
@@ -172,9 +177,12 @@ class Judge:
             behind = self.of_key[key][: bisect_right(self.of_key[key], at)]
             if not parked or list(parked) != behind[-len(parked) :]:
                 self._fail(f"the lane {key} of {name} holds {parked}, and its events up to {at} are {behind}")
+            was = before.lanes.get((name, key))
+            if was is not None and lane.attempts == was.attempts + 1 and lane.status == "retrying":
+                self._begun[name, key] = after.subscriptions[name].epoch, parked[0]
             if lane.status == "waiting":
                 self._canary(name, key, lanes)
-            if lane.status == "parked" and before.lanes.get((name, key), lane).status != "parked":
+            if lane.status == "parked" and (was is None or was.status != "parked"):
                 self.seen["lanes parked"] += 1
         if any(of == name and key not in lanes for of, key in after.parked):
             self._fail(f"{name} has events without a lane: {after.parked}")

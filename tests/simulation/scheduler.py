@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from heapq import heappop, heappush
 from itertools import count
@@ -369,8 +369,8 @@ class Side:
             self._scheduler.spawn(self._process, f"{self._name}.{self._free}", self._work)
         return future
 
-    def unfinished(self, works: set[Future[None]], seconds: float) -> set[Future[None]]:
-        until = self._scheduler.now + int(seconds * SECOND)
+    def unfinished(self, works: Iterable[Future[None]], seconds: float) -> set[Future[None]]:
+        until, works = self._scheduler.now + int(seconds * SECOND), list(works)
         while (left := {work for work in works if not work.done()}) and self._scheduler.now < until:
             self._scheduler.wait((until - self._scheduler.now) / SECOND, self._waiting)
         return left

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any, NamedTuple, cast
 
@@ -199,10 +200,10 @@ class World:
         setup, scheduler = self.setup, self.scheduler
         at = 0.0
         for number in range(setup.events):
-            scheduler.after(at, lambda number=number: self._append(number))  # type: ignore[misc]
+            scheduler.after(at, partial(self._append, number))
             at += self.random.choice((0.0, 0.0, self.random.uniform(0, setup.lease)))
         for slot in range(setup.workers):
-            scheduler.after(self.random.uniform(0, at / 2), lambda slot=slot: self._start(slot))  # type: ignore[misc]
+            scheduler.after(self.random.uniform(0, at / 2), partial(self._start, slot))
         scheduler.spawn(self.people, "acts", self._act)
         scheduler.after(at + self.random.uniform(0, 4 * setup.lease), self._mend)
         scheduler.run()
@@ -431,18 +432,17 @@ class World:
         self._until_done(self.scheduler.now + int(PATIENCE * SECOND))
 
     def _retry_everything(self) -> None:
-        for row in self.log.checkpoints.progress():
-            if row.name == "trail" and row.version != self.version:
-                # A worker takes its own version up when it starts, and somebody rebuilt another one since.
-                for life in list(self.lives):
-                    life.stop()
-        for life in list(self.lives):
-            if life.version != self.version:
-                life.stop()
+        rows = self.log.checkpoints.progress()
+        for row in rows:
             if row.status != "running":
                 self.log.checkpoints.set_status(row.name, "running")
         for one in self.processors:
             self.log.desk.lanes.retry(LaneFilter(one.name), canary=False)
+        # A worker takes its own version up when it starts only, and somebody may have rebuilt another one since.
+        rebuilt = any(row.name == "trail" and row.version != self.version for row in rows)
+        for life in list(self.lives):
+            if rebuilt or life.version != self.version:
+                life.stop()
 
     def _until_done(self, deadline: int) -> None:
         if self._done():

@@ -143,6 +143,13 @@ class Intake:
             context.client,
         )  # fmt: skip
 
+    def admit(self, new: NewEvent) -> NewEvent:
+        """An event that an import made: as it is, or checked and tagged where its type is declared."""
+        if not self.declares(new.type):
+            return new
+        encoded = self._encoded(Incoming(new.type, new.data, tags=new.tags))
+        return new._replace(schema_version=encoded.schema_version, data=encoded.data, tags=encoded.tags)
+
     def declares(self, type: str) -> bool:
         """Whether the type, or an old version or name of one, is known."""
         return type in self._types.kinds or any(source.name == type for source in self._types.chain.steps)

@@ -1,6 +1,6 @@
 """`everlog event import` and `export`: many events in, many out, with progress, and safe to interrupt."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +18,7 @@ from everlog.cli.opening import Call
 from everlog.cli.output import encode, view_of
 from everlog.cli.progress import Mode, ProgressOption, Step, progress
 from everlog.cli.views import event_json
+from everlog.core.envelope import NewEvent
 from everlog.domain.recorded import Recorded
 
 
@@ -63,12 +64,26 @@ def import_events(
             show(Step(now.done, now.total, now.read, now.rate, now.seconds_left))
 
         try:
-            report = import_file(log.store, file, event_map, tenant=call.tenant, rejects=rejects, progress=tell)
+            report = import_file(
+                log.store, file, event_map, tenant=call.tenant, rejects=rejects, progress=tell, admit=_admitting(call)
+            )
         except KeyboardInterrupt as error:
             raise KeyboardInterrupt(
                 f"interrupted: {counted(so_far, 'event')} of this run are stored; run it again to go on"
             ) from error
     return _told(call, report)
+
+
+def _admitting(call: Call) -> Callable[[str, NewEvent], NewEvent]:
+    """Declared types are checked and get their tags, in whichever tenant the row lies."""
+    intakes: dict[str, Intake] = {}
+
+    def admit(tenant: str, new: NewEvent) -> NewEvent:
+        if tenant not in intakes:
+            intakes[tenant] = Intake(call.platform.types, tenant)
+        return intakes[tenant].admit(new)
+
+    return admit
 
 
 def _told(call: Call, report: ImportReport) -> int:

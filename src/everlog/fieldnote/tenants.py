@@ -47,6 +47,19 @@ class TenantSettingsChanged:
     after: Settings
 
 
+@dataclass(frozen=True)
+class Resources:
+    """Where a tenant's data lives."""
+
+    region: str
+    shard: int
+
+
+@event("tenant.resources_allocated")
+class TenantResourcesAllocated:
+    resources: Resources
+
+
 @event("tenant.suspended")
 class TenantSuspended:
     reason: str
@@ -65,7 +78,15 @@ class TenantClosed:
     effective_at: datetime
 
 
-TenantEvent = TenantCreated | TenantRenamed | TenantSettingsChanged | TenantSuspended | TenantReactivated | TenantClosed
+TenantEvent = (
+    TenantCreated
+    | TenantRenamed
+    | TenantSettingsChanged
+    | TenantResourcesAllocated
+    | TenantSuspended
+    | TenantReactivated
+    | TenantClosed
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,11 @@ class ChangeSettings:
 
 
 @dataclass(frozen=True)
+class AllocateResources:
+    resources: Resources
+
+
+@dataclass(frozen=True)
 class SuspendTenant:
     reason: str
     now: datetime
@@ -106,7 +132,9 @@ class CloseTenant:
     now: datetime
 
 
-TenantCommand = CreateTenant | RenameTenant | ChangeSettings | SuspendTenant | ReactivateTenant | CloseTenant
+TenantCommand = (
+    CreateTenant | RenameTenant | ChangeSettings | AllocateResources | SuspendTenant | ReactivateTenant | CloseTenant
+)
 
 
 class Tenant(Aggregate[TenantCommand, TenantEvent]):
@@ -116,6 +144,7 @@ class Tenant(Aggregate[TenantCommand, TenantEvent]):
     name: str = ""
     status: TenantStatus = "absent"
     settings: Settings = Settings()
+    resources: Resources | None = None
 
     @decides(CreateTenant)
     def create(self, command: CreateTenant) -> list[TenantCreated]:
@@ -146,6 +175,12 @@ class Tenant(Aggregate[TenantCommand, TenantEvent]):
         changed = tuple(f.name for f in fields(Settings) if getattr(before, f.name) != getattr(after, f.name))
         return [TenantSettingsChanged(changed, before, after)] if changed else []
 
+    @decides(AllocateResources)
+    def allocate_resources(self, command: AllocateResources) -> list[TenantResourcesAllocated]:
+        """Once; and who is gone by now needs none."""
+        wanted = self.status in ("active", "suspended") and self.resources is None
+        return [TenantResourcesAllocated(command.resources)] if wanted else []
+
     @decides(SuspendTenant)
     def suspend(self, command: SuspendTenant) -> list[TenantSuspended]:
         self._must_be("active")
@@ -174,6 +209,10 @@ class Tenant(Aggregate[TenantCommand, TenantEvent]):
     @applies(TenantSettingsChanged)
     def settings_changed(self, event: TenantSettingsChanged) -> "Tenant":
         return replace(self, settings=event.after)
+
+    @applies(TenantResourcesAllocated)
+    def resources_allocated(self, event: TenantResourcesAllocated) -> "Tenant":
+        return replace(self, resources=event.resources)
 
     @applies(TenantSuspended)
     def suspended(self, event: TenantSuspended) -> "Tenant":

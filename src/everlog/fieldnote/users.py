@@ -115,6 +115,14 @@ class UserLoginFailed:
     at: datetime
 
 
+@event("mail.sent", tags=["user:{user_id}"])
+class MailSent:
+    """In a stream of its own, because no rule about a user rests on it."""
+
+    user_id: str
+    mail: Literal["welcome", "new address"]
+
+
 UserEvent = (
     UserInvited
     | InvitationAccepted

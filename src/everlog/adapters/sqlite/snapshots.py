@@ -18,7 +18,8 @@ class SqliteSnapshots:
     def save(self, snapshot: StoredSnapshot) -> None:
         with translated(), self._connections.write() as connection:
             connection.execute(
-                f"INSERT OR REPLACE INTO everlog_snapshot VALUES ({', '.join('?' * 8)})", (*snapshot, checksum(snapshot))
+                f"INSERT OR REPLACE INTO everlog_snapshot VALUES ({', '.join('?' * 8)})",
+                (*snapshot, checksum(snapshot)),
             )
 
     def latest(
