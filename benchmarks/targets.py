@@ -79,7 +79,10 @@ TARGETS = (
         },
     ),
     Target("import", "sqlite", RAW, 0.25, Pair("cases:import_csv", "raw:import_batches"), unit="rows/s"),
-    Target("rebuild", "sqlite", "our batch size 1", 50),
+    Target(
+        "rebuild", "sqlite", "our batch size 1", 50,
+        Pair("following:rebuild", "following:rebuild_one_by_one"),
+    ),
     Target("append-64-tasks", "postgres", EVENTSOURCING, 25),
     Target("append-64-tasks", "postgres", UMADB, 3),
     Target("append-1-writer", "postgres", EVENTSOURCING, 2),

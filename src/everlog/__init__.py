@@ -1,10 +1,12 @@
 """everlog: one append-only log under a SaaS product, and everything a team builds on it."""
 
 from everlog.app.async_session import AsyncSession
+from everlog.app.lanes import LaneOperator
 from everlog.app.log import AsyncLog, Log
 from everlog.app.platform import Platform
 from everlog.app.scope import Write
 from everlog.app.session import Admin, Session
+from everlog.app.worker import Lag
 from everlog.command.execute import Result
 from everlog.core.at import AtPosition, AtVersion, OccurredAt, RecordedAt
 from everlog.core.envelope import Appended, Head, StreamHead
@@ -38,6 +40,7 @@ from everlog.domain.recorded import Recorded
 from everlog.domain.upcast import Upcaster, upcast, upcast_drop, upcast_split
 from everlog.history.audit import AuditEntry, csv_lines, json_lines
 from everlog.history.travel import Difference, FieldChange
+from everlog.processing.contract import Lane, LaneFilter
 from everlog.processing.processor import Isolation, Processor, Retry, Transient, processor
 from everlog.projection.fold import Fold
 from everlog.projection.sql import SqlProjection
@@ -76,6 +79,10 @@ __all__ = [
     "IncompatibleStore",
     "InvalidInput",
     "Isolation",
+    "Lag",
+    "Lane",
+    "LaneFilter",
+    "LaneOperator",
     "Log",
     "Misconfigured",
     "Money",

@@ -104,8 +104,8 @@ def settled(log: Log, *names: str) -> None:
     """Wait until these subscriptions (all, when none is named) have seen the whole log, and their lanes are quiet."""
 
     def quiet() -> bool:
-        lags = [lag for lag in log.lags() if not names or lag.progress.name in names]
-        return bool(lags) and all(lag.events == 0 for lag in lags) and not rows(log, _UNSETTLED)
+        lags = {lag.progress.name: lag.events for lag in log.lags() if not names or lag.progress.name in names}
+        return len(lags) >= max(1, len(names)) and not any(lags.values()) and not rows(log, _UNSETTLED)
 
     eventually(quiet)
 

@@ -147,7 +147,7 @@ def main(orders: Orders) -> None:
         say("ready")
         append_many(log.tenant("acme"), list(itertools.islice(itertools.cycle(KEYS), orders.append)))
         if orders.until_quiet:
-            settled(log)
+            settled(log, *orders.follow)
         else:
             stopping.wait()
         say("stopping")

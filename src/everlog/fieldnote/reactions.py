@@ -4,6 +4,7 @@ A user is created: a welcome mail, an audit entry, permissions. A tenant is crea
 entry. One that fails holds up neither the others nor, beyond one user or tenant, itself.
 """
 
+from typing import Any
 from zlib import crc32
 
 from everlog import Processor, Recorded, Retry, Session, Transaction, processor
@@ -88,10 +89,10 @@ def tenant_audit(e: Recorded[TenantCreated], tx: Transaction) -> None:
     _audit(e, f"by {e.data.channel}", tx)
 
 
-def reactions(post: Post, retry: Retry) -> list[Processor[object]]:
+def reactions(post: Post, retry: Retry) -> list[Processor[Any]]:
     """All of them. `retry` is for those that need the world: how often and how soon they try again."""
-    of_users = [welcome_mail(post, retry), user_audit, permissions]
-    of_tenants = [resource_allocation, sales_notice(post, retry), tenant_audit]
+    of_users: list[Processor[Any]] = [welcome_mail(post, retry), user_audit, permissions]
+    of_tenants: list[Processor[Any]] = [resource_allocation, sales_notice(post, retry), tenant_audit]
     return [*of_users, *of_tenants]
 
 

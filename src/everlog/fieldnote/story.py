@@ -41,6 +41,9 @@ from everlog.fieldnote.users import (
 )
 
 TENANTS = ("acme", "globex", "initech")
+WORKER_STARTS, INCIDENT_OPENS, LANE_IS_TRIED, INCIDENT_CLOSES = (
+    datetime(2026, 2, 27, 17, minute, tzinfo=UTC) for minute in (0, 10, 40, 50)
+)
 
 FirstReleaseEvent = first.UserRegistered | first.UserProfileUpdated | first.TourFinished
 What = TenantCommand | TeamCommand | UserCommand | FirstReleaseEvent
@@ -125,6 +128,11 @@ def this_year() -> list[Step]:
     return sorted([*_joining(), *_working(), *_changing()], key=lambda step: step.at)
 
 
+def mended() -> list[Step]:
+    """What Farid does once he is told that no mail reaches him."""
+    return [_step("2026-02-27 17:30", "globex", FARID, "u-6", ChangeEmail("u-6", PEOPLE["u-6"].email))]
+
+
 def refused() -> list[Step]:
     """What the business says no to, today and whenever the demo runs again."""
     guest = Invite("u-13", "ada@example.org", "viewer", "u-2", moment("2026-02-27 16:11"))
@@ -143,7 +151,7 @@ def _joining() -> Iterator[Step]:
     yield from _invitation("2026-01-05 09:10", "acme", ADA, "u-4", "viewer")
     yield from _invitation("2026-01-05 09:20", "acme", ADA, "u-5", "member")
     yield _step("2026-01-06 08:00", "globex", OPS, "globex", _create("globex", "Globex", "DE", "EUR", "web"))
-    yield _sign_up("2026-01-06 08:10", "globex", "u-6")
+    yield _sign_up("2026-01-06 08:10", "globex", "u-6", email="farid@example..org")  # he will notice in `mended`
     yield from _invitation("2026-01-06 08:30", "globex", FARID, "u-7", "admin")
     yield from _invitation("2026-01-06 08:40", "globex", FARID, "u-8", "member")
     yield from _invitation("2026-01-06 08:50", "globex", FARID, "u-9", "viewer")
@@ -203,9 +211,9 @@ def _profile_of_then(user_id: str, first_name: str, last_name: str, email: str) 
     return first.UserProfileUpdated(user_id, first_name, last_name, email)
 
 
-def _sign_up(at: str, tenant: str, user_id: str) -> Step:
+def _sign_up(at: str, tenant: str, user_id: str, *, email: str | None = None) -> Step:
     person = PEOPLE[user_id]
-    return _step(at, tenant, person.at_desk, user_id, SignUp(user_id, person.email, person.name))
+    return _step(at, tenant, person.at_desk, user_id, SignUp(user_id, email or person.email, person.name))
 
 
 def _invite(at: str, tenant: str, by: Who, user_id: str, role: Role) -> Step:
