@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.inputs import IMPORT_MAP, TENANT, csv_files, long_streams, url
 from benchmarks.one import Job
-from benchmarks.orders import LineAdded, orders, plain_orders
+from benchmarks.orders import LineAdded, UntaggedLineAdded, orders, plain_orders
 from benchmarks.timing import Slice, alone, each, tasks, threads
 from benchmarks.workload import LOADED_EVENTS, PAGE, WRITERS, lines, new_id
 from everlog import Decider, Log, NoStream, Platform, Recorded
@@ -17,19 +17,23 @@ from everlog.core.limits import BATCH_EVENTS
 
 
 @contextmanager
-def append_tasks(job: Job) -> Iterator[Slice]:
+def append_tasks(job: Job, kind: type[LineAdded] = LineAdded) -> Iterator[Slice]:
     source, expect = lines(), NoStream()
     with asyncio.Runner() as runner:
-        log = Platform(url(job.folder), orders).open_async()
+        log = Platform(url(job.folder), kind).open_async()
         acme = log.tenant(TENANT)
 
         async def append() -> int:
             order = new_id()
-            done = await acme.append(f"order-{order}", LineAdded(order_id=order, **next(source)), expect=expect)
+            done = await acme.append(f"order-{order}", kind(order_id=order, **next(source)), expect=expect)
             return len(done.places)
 
         yield tasks(runner, WRITERS, append)
         runner.run(log.close())
+
+
+def append_tasks_untagged(job: Job) -> AbstractContextManager[Slice]:
+    return append_tasks(job, UntaggedLineAdded)
 
 
 @contextmanager

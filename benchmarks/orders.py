@@ -24,6 +24,11 @@ class LineAdded(msgspec.Struct, frozen=True):
     note: str
 
 
+@event("order.line_added_untagged")
+class UntaggedLineAdded(LineAdded, frozen=True):
+    """What a tag costs: the peers index none."""
+
+
 class Order(msgspec.Struct, frozen=True):
     quantity: int = 0
     lines: int = 0

@@ -47,6 +47,7 @@ TARGETS = (
         "append-64-tasks", "sqlite", EVENTSOURCING, 8,
         Pair("cases:append_tasks", "peer_eventsourcing:append_threads"),
         {
+            "the same, no tags": Pair("cases:append_tasks_untagged", "peer_eventsourcing:append_threads"),
             EVENTSOURCE_PY: Pair("cases:append_tasks", "peer_eventsource_py:append_tasks"),
             "raw, batches of 64": Pair("cases:append_tasks", "raw:append_batches"),
         },

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from tests.concurrency.contention import CASES, contend
 from tests.faults.long_hunt import hunt_long
+from tests.following.kills import kill_often
 from tests.model.backends import SqliteBackend
 from tests.model.test_store_model import run_model
 
@@ -68,6 +69,11 @@ def faults(seed: str, options: Mapping[str, int]) -> Found:
     return Found(report.exercised, [str(told) for told in report.violations])
 
 
+def following(seed: str, options: Mapping[str, int]) -> Found:
+    report = kill_often(seed, options["kills"])
+    return Found(report.kills, report.violations)
+
+
 # A further campaign is a function and a line here.
 CAMPAIGNS = {
     "contention": Campaign("threads, tasks and processes fight over streams", {"seconds": 360}, contention),
@@ -77,6 +83,7 @@ CAMPAIGNS = {
         {"kills": 10_000, "states": 1_000_000, "errors": 5_000},
         faults,
     ),
+    "following": Campaign("a worker killed anywhere, again and again", {"kills": 5_000}, following),
 }
 
 

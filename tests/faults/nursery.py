@@ -71,7 +71,10 @@ class Nursery(AbstractContextManager["Nursery"]):
         assert self._waiting.stdin is not None
         assert self._waiting.stdout is not None
         print(json.dumps(order), file=self._waiting.stdin, flush=True)
-        return int(self._waiting.stdout.readline())
+        exit_code = self._waiting.stdout.readline()
+        if not exit_code:
+            raise RuntimeError("the nursery is gone: its standard error says why")
+        return int(exit_code)
 
     def __exit__(self, *_: object) -> None:
         self._waiting.communicate()

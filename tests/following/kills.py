@@ -92,6 +92,7 @@ def violations(log: Log) -> list[str]:
     found = {
         "positions": ([e.position for e in events], list(range(1, log.head().position + 1))),
         "fold": (dict(acme.all(program.totals)), dict(sorted(sums(events).items()))),
+        "inline": (dict(acme.all(program.inline)), dict(sorted(sums(events).items()))),
         "table": ({key: n for (_, key), n in counted(log).items()}, sums(events)),
         "effects": (dict(rows(log, "SELECT key, n FROM kept")), dict(per_key)),
         "inbox": (rows(log, "SELECT count(*) FROM everlog_inbox"), [(len(events),)]),

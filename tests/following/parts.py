@@ -27,8 +27,9 @@ class Noted:
     text: str = ""
 
 
-def eventually(look: Callable[[], T], *, seconds: float = SECONDS) -> T:
+def eventually(look: Callable[[], T], *, seconds: float | None = None) -> T:
     """What `look` gives, once that is true; the only place where these tests wait for a moment to pass."""
+    seconds = SECONDS if seconds is None else seconds
     until = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < until, f"not within {seconds:g} s, but {seen!r}"

@@ -318,7 +318,7 @@ def test_a_stop_keeps_how_far_it_came_over_pages_of_nothing(backend: Backend) ->
 # ---- Wake-ups.
 
 
-def test_with_every_hint_lost_an_event_costs_a_poll_and_nothing_else(backend: Backend) -> None:
+def test_with_every_hint_lost_an_event_costs_a_poll(backend: Backend) -> None:
     handler = Seen(backend)
     one = follower(backend, handler, hinted=False)
     with running(one):

@@ -101,7 +101,7 @@ class Judge:
         if act == "skip":
             self._skipped(before, after)
         if act in ("skip", "retry"):
-            self.deaths.clear()
+            self._given_a_chance(before, after)
         if act == "transaction":
             assert claim is not None
             self._owner(claim, before)
@@ -112,7 +112,7 @@ class Judge:
         if act in ("skip", "retry", "transaction"):
             for name in self.processors:
                 self._covered(name, after)
-                self._lanes(name, before, after)
+                self._lanes(name, act, before, after)
 
     def _subscriptions(self, act: str, before: Tables, after: Tables) -> None:
         for name, was in before.subscriptions.items():
@@ -137,6 +137,13 @@ class Judge:
                 # It was being tried when a person made it wait for a canary, and then took it away.
                 self._crossed.add((name, positions[0]))
             self.seen["skipped"] += len(gone)
+
+    def _given_a_chance(self, before: Tables, after: Tables) -> None:
+        """A lane that a person has tried again has all its attempts, and may end as many processes."""
+        for (name, key), lane in after.lanes.items():
+            if before.lanes.get((name, key)) != lane:
+                for position in after.parked.get((name, key), ()):
+                    del self.deaths[name, position]
 
     def _fold(self, after: Tables) -> None:
         now = after.subscriptions[self.fold]
@@ -169,7 +176,7 @@ class Judge:
             if lost:
                 self._fail(f"{name} passed {sorted(lost)} without handling or parking them; it is at {at}")
 
-    def _lanes(self, name: str, before: Tables, after: Tables) -> None:
+    def _lanes(self, name: str, act: str, before: Tables, after: Tables) -> None:
         lanes = {key: lane for (of, key), lane in after.lanes.items() if of == name}
         at = after.subscriptions[name].position if lanes else 0
         for key, lane in lanes.items():
@@ -182,6 +189,9 @@ class Judge:
                 self._begun[name, key] = after.subscriptions[name].epoch, parked[0]
             if lane.status == "waiting":
                 self._canary(name, key, lanes)
+            elif act == "transaction" and was is not None and was.status == "waiting" and was.waits_for in lanes:
+                if lanes[was.waits_for].status != "parked":
+                    self._fail(f"the lane {key} of {name} is {lane.status}, although {was.waits_for} is still tried")
             if lane.status == "parked" and (was is None or was.status != "parked"):
                 self.seen["lanes parked"] += 1
         if any(of == name and key not in lanes for of, key in after.parked):
@@ -196,6 +206,8 @@ class Judge:
                 return
             passed.append(lane.waits_for)
             lane = lanes[lane.waits_for]
+        if lane.status != "retrying":
+            self._fail(f"the lane {key} of {name} waits for {passed[1:]}, which is {lane.status}")
 
     # ---- The end.
 

@@ -27,10 +27,10 @@ class Crashed(BaseException):
 
 
 class Process:
-    """What crashes, and stands still, as one. `mortal` ones do so by chance."""
+    """What crashes, and stands still, as one."""
 
-    def __init__(self, name: str, *, mortal: bool = True) -> None:
-        self.name, self.mortal = name, mortal
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.dead = False
         self.frozen_until = 0
         self.tasks: set[Task] = set()
@@ -174,10 +174,9 @@ class Scheduler:
         self.now += _INSTANT
         if self._tell is not None:
             self.tell(str(me), name)
-        if me.process.mortal:
-            self.disturb(name, me)
-            if me.process.dead:
-                raise Crashed
+        self.disturb(name, me)
+        if me.process.dead:
+            raise Crashed
         alarms = self._alarms
         if self._chance() < self._stay and not (alarms and alarms[0][0] <= self.now) and not me.process.frozen_until:
             return

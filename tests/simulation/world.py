@@ -74,8 +74,10 @@ class Setup:
     trouble: float
     deafness: float
     poison: float
-    people: float
-    rebuilds: bool
+    people: int
+    pace: float
+    slowness: float
+    rebuilds: float
     deploys: float
     skew: float
 
@@ -88,8 +90,8 @@ class Setup:
         plain = not inbox or random.random() < 0.2
         return cls(
             workers=random.choice((1, 2, 2, 3)),
-            events=random.randint(4, 32),
-            keys=random.randint(1, 5),
+            events=random.randint(4, 40),
+            keys=random.randint(1, 6),
             page=random.randint(1, 8),
             concurrency=random.randint(1, 3),
             attempts=random.randint(1, 3),
@@ -106,9 +108,11 @@ class Setup:
             trouble=some(0.04, 0.4),
             deafness=some(1.0, 0.5),
             poison=some(0.8, 0.8),
-            people=some(4.0, 0.8),
-            rebuilds=random.random() < 0.3,
-            deploys=some(0.5, 0.5),
+            people=random.choice((0, 1, 1, 2)),
+            pace=random.uniform(1.0, 10.0),
+            slowness=some(0.6),
+            rebuilds=some(1.0, 0.5),
+            deploys=some(1.0, 0.4),
             skew=some(1.0, 0.3),
         )
 
@@ -194,7 +198,6 @@ class World:
         self.backend = cast(Backend, self.log)
         self.processors = [self._processor(name) for name in names]
         self.lives: list[Life] = []
-        self.people = Process("person", mortal=False)
 
     def run(self) -> Outcome:
         setup, scheduler = self.setup, self.scheduler
@@ -204,8 +207,11 @@ class World:
             at += self.random.choice((0.0, 0.0, self.random.uniform(0, setup.lease)))
         for slot in range(setup.workers):
             scheduler.after(self.random.uniform(0, at / 2), partial(self._start, slot))
-        scheduler.spawn(self.people, "acts", self._act)
-        scheduler.after(at + self.random.uniform(0, 4 * setup.lease), self._mend)
+        if setup.deploys:
+            self._deploy()
+        for number in range(setup.people):
+            self._come(number)
+        scheduler.after(at + self.random.uniform(0, self.random.choice((5, 10, 20)) * setup.lease), self._mend)
         scheduler.run()
         if not scheduler.failures:
             self.judge.at_end(self.log.database.now)
@@ -242,6 +248,8 @@ class World:
     def _script(self) -> list[str]:
         """What happens the first times that an event is handled; later it goes well."""
         random, most = self.random, 3 * self.setup.attempts + 3
+        if random.random() < 0.1:
+            return ["permanent"] + ["exit"] * most
         what = random.choice(("permanent", "permanent", "late", "exit", "mixed", "transient", "slow", "key"))
         if what == "mixed":
             return random.choices(("permanent", "late", "exit", "transient", "slow"), k=random.randint(2, 6))
@@ -288,6 +296,8 @@ class World:
 
     def _handle(self, name: str, position: int, effect: Callable[[], None]) -> None:
         self.scheduler.point("handler")
+        if not self.mended and self.random.random() < self.setup.slowness:
+            self.scheduler.sleep(self.random.uniform(0, 0.5))
         match self.next_in(name, position, ("permanent", "transient", "exit", "slow", "late")):
             case "permanent":
                 raise ValueError(PLANNED)
@@ -373,42 +383,55 @@ class World:
 
     # ---- A person.
 
+    def _come(self, number: int) -> None:
+        if not self.over and not self.scheduler.failures:
+            person = Process(f"person{number}")
+            person.ended = lambda: self._come(number)
+            self.scheduler.spawn(person, "acts", self._act)
+
     def _act(self) -> None:
         while not self.over:
-            hurries = not self.mended and self.setup.people and self.random.random() < 0.5
-            pause = 1.0 if self.mended else self.random.expovariate(self.setup.people or 0.01)
-            self.scheduler.sleep(0.0 if hurries else min(pause, 5.0))
+            hurries = not self.mended and self.random.random() < 0.5
+            pause = 1.0 if self.mended else self.random.expovariate(self.setup.pace)
+            self.scheduler.sleep(0.0 if hurries else pause)
             try:
                 if self.mended:
                     self._retry_everything()
-                elif self.setup.people:
+                else:
                     self._one_act()
-                if self.setup.deploys and not self.mended and self.random.random() < self.setup.deploys and self.lives:
-                    self.seen["deploys"] += 1
-                    self.random.choice(self.lives).stop()
             except EverlogError:
                 self.seen["a person was refused"] += 1
+
+    def _deploy(self) -> None:
+        if not self.mended:
+            if self.lives:
+                self.seen["deploys"] += 1
+                self.random.choice(self.lives).stop()
+            self.scheduler.after(self.random.expovariate(self.setup.deploys), self._deploy)
 
     def _one_act(self) -> None:
         random, desk, checkpoints = self.random, self.log.desk, self.log.checkpoints
         name = random.choice(self.processors).name
-        rows = checkpoints.progress()
-        lanes = list(desk.lanes.find(LaneFilter(name)))
-        act = random.choice(("retry", "retry", "canary", "canary", "skip", "skip", "pause", "resume", "reset"))
+        tables = self.log.database.now  # as seen on a screen, a moment ago
+        rows = list(tables.subscriptions.values())
+        lanes = {key: lane for (of, key), lane in tables.lanes.items() if of == name}
+        about_lanes = ("retry", "canary", "canary", "skip", "skip")
+        act = random.choice((*(about_lanes if lanes else ()), "pause", "resume", *(("reset",) * 2 * self.setup.fold)))
         self.scheduler.tell("person", act, name)
         if act in ("retry", "canary"):
-            key = random.choice(lanes).key if lanes and random.random() < 0.4 else None
+            key = random.choice(list(lanes)) if random.random() < 0.25 else None
             self.seen[act] += desk.lanes.retry(LaneFilter(name, key), canary=act == "canary") > 0
-        elif act == "skip" and lanes:
-            LaneOperator(self.backend, "ann").skip(name, random.choice(lanes).key, "no use")
+        elif act == "skip":
+            keys = [key for key, lane in lanes.items() if lane.status != "retrying"]
+            LaneOperator(self.backend, "ann").skip(name, random.choice(keys or list(lanes)), "no use")
         elif act == "pause" and rows:
             self.seen["paused"] += checkpoints.set_status(random.choice(rows).name, "paused")
         elif act == "resume":
             for row in rows:
                 if row.status != "running":
                     checkpoints.set_status(row.name, "running")
-        elif act == "reset" and self.setup.fold and any(row.name == "trail" for row in rows):
-            if self.setup.rebuilds:
+        elif act == "reset" and "trail" in tables.subscriptions:
+            if random.random() < self.setup.rebuilds:
                 process = Process(f"rebuild{self.seen['rebuilds']}")
                 self.seen["rebuilds"] += 1
                 self.scheduler.spawn(process, "main", self._rebuild)
@@ -429,6 +452,7 @@ class World:
         """From now on nothing goes wrong any more, and a person tries until everything is done."""
         self.scheduler.tell("mended")
         self.mended = True
+        self._come(self.setup.people)
         self._until_done(self.scheduler.now + int(PATIENCE * SECOND))
 
     def _retry_everything(self) -> None:

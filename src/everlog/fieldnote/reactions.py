@@ -1,7 +1,7 @@
 """What happens after a fact, beside the read models: two bundles of processors, each of which goes its own way.
 
-A user is created: a welcome mail, an audit entry, permissions. A tenant is created: resources, a note to sales, an audit
-entry. One that fails holds up neither the others nor, beyond one user or tenant, itself.
+A user is created: a welcome mail, an audit entry, permissions. A tenant is created: resources, a note to sales, an
+audit entry. One that fails holds up neither the others nor, beyond one user or tenant, itself.
 """
 
 from typing import Any

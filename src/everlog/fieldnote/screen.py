@@ -9,16 +9,18 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from everlog.fieldnote.directory import Overview
 from everlog.fieldnote.report import EventLine, Report, Shape
 
 
 def show(report: Report) -> None:
     console = Console(markup=False, highlight=False, emoji=False)
-    _numbers(console, report)
+    show_numbers(console, report)
     _audit(console, report)
     _upcast(console, report)
     _refused(console, report)
     _change(console, report)
+    show_following(console, report)
     _look_further(console, report)
 
 
@@ -32,7 +34,7 @@ def say(text: str) -> None:
     Console(stderr=True, highlight=False).print(text)
 
 
-def _numbers(console: Console, report: Report) -> None:
+def show_numbers(console: Console, report: Report) -> None:
     users, events = sum(line.users for line in report.tenants), sum(line.events for line in report.tenants)
     console.print(f"Fieldnote on {report.store}", style="bold", soft_wrap=True)
     console.print(f"{len(report.tenants)} tenants, {users} users, {events} events")
@@ -75,6 +77,41 @@ def _change(console: Console, report: Report) -> None:
     console.print(table)
     console.print("The events that made the difference:")
     console.print(_events(change.events))
+
+
+def show_following(console: Console, report: Report) -> None:
+    """The worker's part of the story."""
+    _heading(console, "Who follows the log, each at its own pace")
+    table = _table("name", "is a", "was given")
+    for follower in report.followers:
+        table.add_row(follower.name, follower.kind, f"{follower.events} events")
+    console.print(table)
+    console.print(f"Mails: {report.mails}", soft_wrap=True)
+    _incident(console, report)
+    _overview(console, report)
+
+
+def _incident(console: Console, report: Report) -> None:
+    one = report.incident
+    _heading(console, f"A poison event: {one.processor} parked the lane {one.lane}")
+    console.print(f"position {one.position} failed {one.attempts} times:")
+    console.print(Padding(one.error, (0, 0, 0, 4)))
+    console.print(f"others went on: {one.meanwhile} mails were sent meanwhile")
+    console.print(f"{one.remedy}; then, in order:")
+    console.print(_events(one.worked_off))
+
+
+def _overview(console: Console, report: Report) -> None:
+    _heading(console, "The read model tenant-overview: the story told, a lane parked, and now")
+    table = _table("tenant", "plan", "active users", "resources", "told", "parked", "now")
+    for one in report.overview:
+        welcomed = (f"{then.welcomed} welcomed" for then in (one.told, one.parked, one.now))
+        table.add_row(one.tenant, one.now.plan, str(one.now.active), _resources(one.now), *welcomed)
+    console.print(table)
+
+
+def _resources(tenant: Overview) -> str:
+    return f"{tenant.resources.region} {tenant.resources.shard}" if tenant.resources else "none"
 
 
 def _look_further(console: Console, report: Report) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import reduce
-from itertools import count
 from typing import get_args
 from uuid import UUID, uuid5
 
@@ -113,24 +112,28 @@ class Team:
         return {id for id, member in self.members.items() if (member.role, member.status) == ("owner", "active")}
 
 
-def execute(session: Session, command: TeamCommand, *, request_id: str) -> None:
+def execute(session: Session, command: TeamCommand, *, request_id: str) -> int:
     """Read, decide, append under the boundary; read again when somebody else came first. The same request is
-    executed once: its event is looked for in the very history the decision rests on."""
+    executed once: its event is looked for in the very history the decision rests on. Gives the event's position, or
+    that of the history which asked for none."""
     id = uuid5(_REQUESTS, f"{session.tenant}/{request_id}")
-    for attempt in count(1):
+    attempts = _ATTEMPTS
+    while True:
         history: list[Recorded[TeamEvent]] = list(session.events(*EVENTS))
-        if any(recorded.id == id for recorded in history):
-            return
+        for recorded in history:
+            if recorded.id == id:
+                return recorded.position
         team = reduce(evolve, (recorded.data for recorded in history), Team())
         event = decide(command, team)
-        if event is None:
-            return
         after = history[-1].position if history else 0
+        if event is None:
+            return after
         try:
-            session.append(users.stream(event.user_id), event, unless=BOUNDARY, after=after, ids=[id])
-            return
+            stream = users.stream(event.user_id)
+            return session.append(stream, event, unless=BOUNDARY, after=after, ids=[id]).position
         except (AppendConditionFailed, IdempotencyConflict):
-            if attempt == _ATTEMPTS:
+            attempts -= 1
+            if not attempts:
                 raise
 
 

@@ -118,6 +118,56 @@ def test_the_event_behind_a_handled_one_has_all_its_attempts(following: Followin
     assert lanes(following)["k"].attempts == 0
 
 
+def _begin(following: Following, key: str, position: int) -> int:
+    with following.checkpoints.transaction(claimed(following), 0) as effects:
+        return following.desk.lanes.begin(effects, NAME, key, position)
+
+
+def _failed(following: Following, key: str, attempt: int, status: LaneStatus, attempts: int, next_at: int) -> None:
+    with following.checkpoints.transaction(claimed(following), 0) as effects:
+        following.desk.lanes.failed(
+            effects, NAME, key, attempt, status=status, attempts=attempts, next_at=next_at, error="OSError: worse"
+        )
+
+
+def test_attempts_on_a_lane_are_counted_before_they_are_made(following: Following) -> None:
+    open_lane(following, "k", 3, 4, status="retrying", attempts=1)
+    assert [_begin(following, "k", 3), _begin(following, "k", 3)] == [2, 3]
+    assert (lanes(following)["k"].attempts, lanes(following)["k"].status) == (3, "retrying")
+    done(following, "k", 3)
+    assert _begin(following, "k", 4) == 1
+
+
+@pytest.mark.parametrize("why", ["parked", "waiting", "not the first", "no lane", "another processor"])
+def test_what_is_not_to_be_tried_is_not_begun(following: Following, why: str) -> None:
+    status: LaneStatus = "parked" if why == "parked" else "waiting" if why == "waiting" else "retrying"
+    open_lane(following, "k", 3, 4, status=status, attempts=1, processor="other" if why.startswith("ano") else NAME)
+    before = lanes(following)
+    assert _begin(following, "x" if why == "no lane" else "k", 4 if why == "not the first" else 3) == 0
+    assert lanes(following) == before
+
+
+def test_an_attempt_that_went_wrong_says_when_the_next_one_is_due(following: Following) -> None:
+    open_lane(following, "k", 3, 4, status="retrying", attempts=1)
+    _failed(following, "k", _begin(following, "k", 3), "retrying", 2, 500)
+    lane = lanes(following)["k"]
+    assert (lane.status, lane.attempts, lane.next_at, lane.error, lane.first) == (
+        "retrying", 2, 500, "OSError: worse", 3,
+    )  # fmt: skip
+    assert following.desk.lanes.due(NAME, 499, 9) == []
+    _failed(following, "k", _begin(following, "k", 3), "parked", 3, 0)
+    assert (lanes(following)["k"].status, lanes(following)["k"].attempts) == ("parked", 3)
+
+
+def test_what_a_person_asked_for_meanwhile_outlives_an_attempt_that_went_wrong(following: Following) -> None:
+    open_lane(following, "k", 3, 4, status="retrying", attempts=4)
+    attempt = _begin(following, "k", 3)
+    following.desk.lanes.retry(LaneFilter(NAME), canary=False)
+    _failed(following, "k", attempt, "parked", attempt, 0)
+    assert (lanes(following)["k"].status, lanes(following)["k"].attempts) == ("retrying", 0)
+    assert [lane.key for lane in following.desk.lanes.due(NAME, 0, 9)] == ["k"]
+
+
 def test_lanes_of_two_processors_are_kept_apart(following: Following) -> None:
     open_lane(following, "k", 3)
     open_lane(following, "k", 3, 4, processor="other")

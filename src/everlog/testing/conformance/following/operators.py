@@ -94,6 +94,17 @@ def test_those_that_wait_are_parked_with_the_canary(following: Following) -> Non
     assert set(_statuses(following).values()) == {"parked"}
 
 
+def test_those_that_wait_are_parked_when_the_canarys_last_attempt_went_wrong(following: Following) -> None:
+    _open_all(following)
+    following.desk.lanes.retry(LaneFilter(NAME), canary=True)
+    with following.checkpoints.transaction(claimed(following), 0) as effects:
+        attempt = following.desk.lanes.begin(effects, NAME, _KEYS[0], 1)
+        following.desk.lanes.failed(
+            effects, NAME, _KEYS[0], attempt, status="parked", attempts=attempt, next_at=0, error="ValueError: boom"
+        )
+    assert set(_statuses(following).values()) == {"parked"}
+
+
 def test_a_canary_that_has_to_wait_for_another_leaves_nobody_behind(following: Following) -> None:
     for key, error in (("a", "late"), ("b", "boom late"), ("c", "boom")):
         open_lane(following, key, error=error)
