@@ -18,12 +18,12 @@ from everlog.fieldnote.app import fieldnote, platform
 from everlog.fieldnote.directory import directory, overview
 from everlog.fieldnote.post import Post, Smtp, Undeliverable, letter
 from everlog.fieldnote.story import moment
-from everlog.fieldnote.tenants import CreateTenant, Settings, TenantResourcesAllocated, tenants
+from everlog.fieldnote.tenants import CreateTenant, Settings, tenants
 from everlog.fieldnote.users import MailSent, UserCreated, users
 from tests.fieldnote.mail_server import MailServer
 from tests.following.parts import LEASE, eventually, rows, settled
 
-SOON = Retry(attempts=3, backoff=Backoff(first=0.01))
+SOON = Retry(attempts=3, backoff=Backoff(first=0.01, longest=0.03))
 AT = moment("2026-01-05 09:00")
 WORKER = "import sys; from everlog.cli import main; sys.exit(main())"
 
@@ -135,16 +135,20 @@ def test_a_refused_mailbox_is_parked_and_the_others_have_their_mail(
 
 
 def test_no_other_processor_is_held_up_by_mails_that_cannot_go(url: str) -> None:
-    post = Watched(smtp(MailServer()))
+    server = MailServer()
+    post = Watched(smtp(server))
     with working(post, url) as log:
         create(log, *NAMES)
         settled(log, "user-audit", "permissions", "user-directory")
         assert rows(log, "SELECT count(*) FROM fieldnote_audit") == [(len(NAMES),)]
         assert rows(log, "SELECT count(*) FROM fieldnote_permission") == [(len(NAMES),)]
         eventually(lambda: post.transient)
+        assert server.mails == []
+        server.start()
+    server.stop()
 
 
-@pytest.mark.parametrize("mails", [1, 9, 30])
+@pytest.mark.parametrize("mails", [1, 9, 28])
 def test_killed_in_the_middle_of_a_mail_a_worker_loses_nothing(mail_server: MailServer, url: str, mails: int) -> None:
     with platform.open(url) as log:
         ids = create(log, *NAMES)
@@ -155,7 +159,7 @@ def test_killed_in_the_middle_of_a_mail_a_worker_loses_nothing(mail_server: Mail
         ids += [f"<{e.key}@fieldnote.example>" for e in log.admin().events() if e.type == "tenant.created"]
 
     victim = worker(mail_server, url)
-    mail_server.at_data = lambda mail: kill(victim, mail) if len(mail_server.mails) + 1 == min(mails, 28) else None
+    mail_server.at_data = lambda mail: kill(victim, mail) if len(mail_server.mails) + 1 == mails else None
     assert victim.wait(60) == -signal.SIGKILL
     mail_server.at_data = lambda mail: None
     survivor = worker(mail_server, url)
@@ -164,20 +168,17 @@ def test_killed_in_the_middle_of_a_mail_a_worker_loses_nothing(mail_server: Mail
         survivor.terminate()
         assert survivor.wait(60) == 0
 
-        # The mails that were on their way may come twice, under one id; no more than one for each key at once.
+        # Whatever the first worker had not checkpointed comes again, under the same id.
         came = Counter(mail_server.ids())
         assert set(came) == set(ids)
-        assert sum(came.values()) <= len(ids) + 16
+        assert max(came.values()) <= 2
         everyone = [f"u-{name}" for name in NAMES]
         assert sorted(e.data.user_id for e in log.tenant("acme").events(MailSent)) == sorted(everyone)
         assert sorted(rows(log, "SELECT user_id FROM fieldnote_permission")) == sorted(
             (user,) for user in [*everyone, "u-last"]
         )
         assert rows(log, "SELECT count(*), count(DISTINCT position) FROM fieldnote_audit") == [(28, 28)]
-        allocated = [
-            e for name in ("acme", "globex", "initech") for e in log.tenant(name).events(TenantResourcesAllocated)
-        ]
-        assert len(allocated) == 3
+        assert sum(e.type == "tenant.resources_allocated" for e in log.admin().events()) == 3
         assert {user for user, entry in log.tenant("acme").all(directory) if entry.welcomed} == set(everyone)
         assert log.tenant("initech").get(overview, "initech").welcomed == 1
 

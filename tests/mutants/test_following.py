@@ -24,7 +24,7 @@ from tests.following.test_properties import Lanes
 from tests.mutants import following as mutants
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
-Check = Callable[[], None]
+Check = Callable[[Path], None]
 
 # A test that finds something raises one of these; that which nobody raised is no find.
 FOUND = (AssertionError, pytest.fail.Exception)
@@ -37,7 +37,7 @@ def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield folder
 
 
-def conforms(test: Callable[..., None]) -> Callable[[Path], None]:
+def conforms(test: Callable[..., None]) -> Check:
     """A test of the conformance suite, on SQLite."""
 
     def check(folder: Path) -> None:
@@ -50,7 +50,7 @@ def conforms(test: Callable[..., None]) -> Callable[[Path], None]:
     return check
 
 
-def on_platforms(test: Callable[..., None], *more: object) -> Callable[[Path], None]:
+def on_platforms(test: Callable[..., None], *more: object) -> Check:
     """A test that opens platforms on one file."""
 
     def check(folder: Path) -> None:
@@ -59,7 +59,7 @@ def on_platforms(test: Callable[..., None], *more: object) -> Callable[[Path], N
     return check
 
 
-def follows(test: Callable[..., None]) -> Callable[[Path], None]:
+def follows(test: Callable[..., None]) -> Check:
     """A test of subscriptions, on a log in memory."""
 
     def check(folder: Path) -> None:
@@ -71,16 +71,16 @@ def follows(test: Callable[..., None]) -> Callable[[Path], None]:
 
 def machine(folder: Path) -> None:
     """The property of processors; a find is enough, it need not be made small."""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Lanes,
         settings=settings(
             max_examples=150, stateful_step_count=30, deadline=None, database=None, derandomize=True,
-            phases=[Phase.generate],
+            phases=[Phase.generate], report_multiple_bugs=False,
         ),
     )  # fmt: skip
 
 
-GATE: list[tuple[Mutant, Callable[[Path], None]]] = [
+GATE: list[tuple[Mutant, Check]] = [
     (mutants.checkpoint_before_effect, conforms(fences.test_neither_is_there_when_the_block_raises)),
     (
         mutants.checkpoint_before_handlers,
@@ -108,7 +108,7 @@ GATE: list[tuple[Mutant, Callable[[Path], None]]] = [
 
 @pytest.mark.parametrize(("mutant", "check"), GATE, ids=lambda value: getattr(value, "__name__", ""))
 def test_the_test_that_is_named_for_a_mistake_finds_it(
-    mutant: Mutant, check: Callable[[Path], None], folder: Path, monkeypatch: pytest.MonkeyPatch
+    mutant: Mutant, check: Check, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parts, "SECONDS", 2.0)
     with monkeypatch.context() as patch:

@@ -9,6 +9,7 @@ from everlog.app.waiting import Waiting
 from everlog.core.envelope import FoldKey
 from everlog.core.errors import Misconfigured, SubscriptionFailed
 from everlog.domain.types import EventTypes
+from everlog.processing.processor import Processor
 from everlog.projection.fold import Fold
 from everlog.projection.run import Blamed, fold_events, keyed_events
 from everlog.store.query import Filter
@@ -64,5 +65,7 @@ class ReadModels:
         return self.waiting.late(projections, position)
 
     def _known(self, projection: Projection) -> None:
+        if isinstance(projection, Processor):
+            raise Misconfigured(f"{projection.name!r} is a processor, which makes no read model: name a projection")
         if id(projection) not in self._projections:
             raise Misconfigured(f"projection {projection.name!r} is not part of this platform: give it to Platform(…)")

@@ -26,13 +26,16 @@ from everlog.subscription.contract import Progress
 from everlog.subscription.follower import LEASE_SECONDS, Follower, Handler
 from everlog.subscription.tail import Tail
 
+_EVER = 2**62
+
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far a subscription is behind the head, in events of the log."""
+    """How far a subscription is behind the head, in events of the log, and how many of its keys are in lanes."""
 
     progress: Progress
     events: int
+    lanes: int
 
 
 class Worker:
@@ -86,12 +89,18 @@ class Worker:
         for thread in self._threads:
             thread.start()
 
-    def drain(self, timeout: float) -> bool:
-        """Wait until what this worker owns has seen all that is in the log now; false after `timeout` seconds."""
+    def drain(self, timeout: float, *, lanes: bool = False) -> bool:
+        """Wait until what this worker owns has seen all that is in the log now; false after `timeout` seconds.
+
+        With `lanes` also until none of them is to be tried again: each is empty, or waits for a person.
+        """
         head = self._backend.head().position
 
         def done() -> bool:
-            return not any(_behind(one, head) for one in self.followers.values())
+            if any(_behind(one, head) for one in self.followers.values()):
+                return False
+            owned = [name for name, one in self.followers.items() if one.owns] if lanes else []
+            return not any(self._backend.desk.lanes.due(name, _EVER, 1) for name in owned)
 
         with self.moved:
             self.moved.wait_for(lambda: self._stopping.is_set() or done(), timeout)
@@ -122,4 +131,7 @@ def _behind(follower: Follower, head: int) -> bool:
 def lags(backend: Backend) -> list[Lag]:
     """Every subscription of the log, whoever runs it."""
     head = backend.head().position
-    return [Lag(progress, max(0, head - progress.position)) for progress in backend.checkpoints.progress()]
+    return [
+        Lag(one, max(0, head - one.position), backend.desk.lanes.totals(one.name)[0])
+        for one in backend.checkpoints.progress()
+    ]

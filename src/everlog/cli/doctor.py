@@ -1,12 +1,13 @@
 """`everlog doctor`: is everything as it should be, and what to do if not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Annotated, NamedTuple
 
 import typer
 
 from everlog.app.settings import NAMES, Setting
+from everlog.app.worker import Lag, lags
 from everlog.cli.failures import ExitCode
 from everlog.cli.grammar import command
 from everlog.cli.opening import Call
@@ -90,6 +91,21 @@ def _application(call: Call) -> Iterator[Finding]:
     yield Finding("application", "ok", seen)
 
 
+def _following(found: Sequence[Lag]) -> Iterator[Finding]:
+    """What follows the log and does not get on."""
+    ill = [one.progress for one in found if one.progress.status in ("failed", "stopped")]
+    for one in ill:
+        yield Finding(
+            one.kind, "problem", f"{one.name} {one.status}: {one.error}", "mend it, then start the worker again"
+        )
+    parked = [one for one in found if one.lanes]
+    for lag in parked:
+        seen = f"{lag.progress.name} has {lag.lanes} lanes"
+        yield Finding("lanes", "warning", seen, f"see: everlog dlq list {lag.progress.name}")
+    if found and not ill and not parked:
+        yield Finding("following", "ok", f"{len(found)} subscriptions, none failed, no lane")
+
+
 def _log(call: Call, deep: bool, counters: dict[str, int]) -> Iterator[Finding]:
     try:
         if not call.has_log():
@@ -99,6 +115,7 @@ def _log(call: Call, deep: bool, counters: dict[str, int]) -> Iterator[Finding]:
             head = log.head()
             yield Finding("log", "ok", f"{head.log_id.hex()}, incarnation {head.incarnation}, at {call.url}")
             yield from log.store.examine(deep=deep)
+            yield from _following(lags(log.store))
             counters.update(log.counters.all())
     except EverlogError as error:
         yield Finding("log", "problem", str(error), "see what the message says; nothing was changed")

@@ -10,7 +10,7 @@ from everlog.cli.appending import counted
 from everlog.cli.failures import usage
 from everlog.cli.filters import Limit
 from everlog.cli.grammar import command
-from everlog.cli.opening import Call
+from everlog.cli.opening import Call, nearest
 from everlog.cli.output import Part, View, view_of
 from everlog.cli.views import EVENTS
 from everlog.core.clock import rfc3339
@@ -92,6 +92,9 @@ def retry(
     with call.open() as log:
         count = LaneOperator(log.store, None).retry(LaneFilter(processor, key, of_tenant, error), canary=canary)
         if not count:
+            known = {one.name for one in log.store.checkpoints.progress() if one.kind == "processor"}
+            if processor not in known:
+                raise NotFound(f"no processor {processor!r} has run on this log{nearest(processor, known)}")
             raise NotFound(f"processor {processor!r} has no such lane: `everlog dlq list` shows them")
         if not _is_run(log, processor):
             call.output.warn("no worker runs this processor now: `everlog worker` will try them")

@@ -32,12 +32,13 @@ LAGS: View[Lag] = View(
         "status": lambda lag: lag.progress.status,
         "position": lambda lag: lag.progress.position,
         "lag": lambda lag: lag.events,
+        "lanes": lambda lag: lag.lanes,
         "owner": lambda lag: lag.progress.owner,
         "error": lambda lag: lag.progress.error,
         "failed_position": lambda lag: str(lag.progress.failed_position or ""),
         "moved_at": lambda lag: rfc3339(lag.progress.moved_at),
     },
-    table=("name", "version", "status", "position", "lag", "owner", "error"),
+    table=("name", "version", "status", "position", "lag", "lanes", "owner", "error"),
 )
 
 STATES: View[FoldState] = View(
@@ -101,7 +102,10 @@ def get(
         wanted = FoldKey(tenant, key)
         one = log.store.fold_states.load(fold.name, fold.version, [wanted]).get(wanted)
     if one is None:
-        raise NotFound(f"{name} has no key {key!r} in tenant {tenant!r}: `everlog projection get {name}` lists them")
+        raise NotFound(
+            f"{name} has no key {key!r} in tenant {tenant!r}: "
+            f"`everlog projection get {name} --all-tenants` lists what there is"
+        )
     call.output.record(STATES, one)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from everlog.app.worker import Lag, lags
+from everlog.cli.appending import counted
 from everlog.cli.failures import ExitCode
 from everlog.cli.grammar import command
 from everlog.cli.opening import Call
@@ -34,7 +35,9 @@ def worker(
     report: Annotated[
         float, typer.Option("--report", metavar="SECONDS", min=0, help="Tell the lag so often; 0: never.")
     ] = 10.0,
-    once: Annotated[bool, typer.Option("--once", help="Stop when it has caught up with the log.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Stop when it has caught up, and no lane is to be tried again.")
+    ] = False,
 ) -> int:
     """Run all projections and processors, in as many workers as you like. SIGTERM and Ctrl-C let them finish."""
     platform = call.application("a worker")
@@ -45,7 +48,7 @@ def worker(
         assert log.worker is not None
         call.output.note(f"worker {log.worker.owner} runs {', '.join(log.worker.followers) or 'nothing'}")
         if once:
-            while not stopping.is_set() and not log.worker.drain(0.2):
+            while not stopping.is_set() and not log.worker.drain(0.2, lanes=True):
                 pass
         else:
             while not stopping.wait(report or None):
@@ -59,4 +62,5 @@ def worker(
 
 
 def _told(lag: Lag) -> str:
-    return f"{lag.progress.name} {lag.progress.status}, {lag.events} behind"
+    lanes = f", {counted(lag.lanes, 'lane')}" if lag.lanes else ""
+    return f"{lag.progress.name} {lag.progress.status}, {lag.events} behind{lanes}"

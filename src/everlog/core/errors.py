@@ -138,7 +138,7 @@ class SubscriptionFailed(EverlogError):
     code = "subscription_failed"
 
     def __init__(self, name: str, position: int, reason: str) -> None:
-        super().__init__(f"{name!r} stopped at position {position}: {reason}; mend it, then resume it")
+        super().__init__(f"{name!r} stopped at position {position}: {reason}; mend it, then start the worker again")
         self.name, self.position, self.reason = name, position, reason
 
 

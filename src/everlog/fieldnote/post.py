@@ -120,7 +120,7 @@ def letter(key: str, sent: datetime, name: str, email: str, subject: str, text: 
     """A message from us. `key` is its id. Raises `Undeliverable` when no server could read the address."""
     try:
         to = Address(name, addr_spec=email)
-    except (MessageError, ValueError) as error:
+    except (MessageError, ValueError, IndexError) as error:  # IndexError: the library's answer to an empty one
         raise Undeliverable(f"no mail server can read this address: {error}") from error
     message = EmailMessage(policy=policy.SMTP)
     message["From"], message["To"], message["Subject"] = SENDER, to, subject

@@ -3,7 +3,8 @@
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, Generic, TypeVar
+from types import UnionType
+from typing import Any, Concatenate, Generic, TypedDict, TypeVar, Unpack, overload
 
 from everlog.core.errors import EverlogError, Misconfigured
 from everlog.domain.event import kind_of
@@ -13,6 +14,9 @@ from everlog.subscription.naming import subscription_name
 from everlog.subscription.start import BEGINNING, Start
 
 E = TypeVar("E")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
 
 Key = Callable[[Recorded[Any]], str]
 
@@ -83,11 +87,59 @@ class Processor(Generic[E]):
 Handler = Callable[Concatenate[Recorded[E], ...], Awaitable[None] | None]
 
 
+class Options(TypedDict, total=False):
+    """What may be said of a processor besides its events; see `processor`."""
+
+    inbox: bool
+    isolate: bool | Isolation
+    retry: Retry
+    concurrency: int
+    max_lanes: int
+    max_parked: int
+    start: Start
+
+
+@overload
+def processor(
+    name: str, *, on: type[E], key: Callable[[Recorded[E]], str] | None = None, **options: Unpack[Options]
+) -> Callable[[Handler[E]], Processor[E]]: ...
+
+
+@overload
 def processor(
     name: str,
     *,
-    on: type[E] | Sequence[type[E]],
+    on: tuple[type[A], type[B]],
+    key: Callable[[Recorded[A | B]], str] | None = None,
+    **options: Unpack[Options],
+) -> Callable[[Handler[A | B]], Processor[A | B]]: ...
+
+
+@overload
+def processor(
+    name: str,
+    *,
+    on: tuple[type[A], type[B], type[C]],
+    key: Callable[[Recorded[A | B | C]], str] | None = None,
+    **options: Unpack[Options],
+) -> Callable[[Handler[A | B | C]], Processor[A | B | C]]: ...
+
+
+@overload
+def processor(
+    name: str,
+    *,
+    on: Sequence[type[E]],
     key: Callable[[Recorded[E]], str] | None = None,
+    **options: Unpack[Options],
+) -> Callable[[Handler[E]], Processor[E]]: ...
+
+
+def processor(
+    name: str,
+    *,
+    on: Any,
+    key: Any = None,
     inbox: bool = False,
     isolate: bool | Isolation = False,
     retry: Retry = RETRY,
@@ -95,8 +147,8 @@ def processor(
     max_lanes: int = 10_000,
     max_parked: int = 100_000,
     start: Start = BEGINNING,
-) -> Callable[[Handler[E]], Processor[E]]:
-    """Decorates a handler, plain or `async def`, for events of one class or several.
+) -> Any:
+    """Decorates a handler, plain or `async def`, for events of one class, or of several: `on=(Lent, Returned)`.
 
     Events of one `key` (default: the stream) are handled in order, `concurrency` keys at a time, at least once. With
     `inbox` the handler also gets the transaction of its effect (`tx.execute`), which happens exactly once. With
@@ -104,6 +156,12 @@ def processor(
     without `inbox` gets a session of the event's tenant, caused by the event. More than `max_lanes` failing keys, or
     `max_parked` events behind them, stop the processor instead of dropping anything.
     """
+    if isinstance(on, UnionType):
+        raise Misconfigured(
+            f"processor {name!r}: write on=({', '.join(one.__name__ for one in on.__args__)}), not {on}"
+        )
+    if not isinstance(retry, Retry):
+        raise Misconfigured(f"processor {name!r}: write retry=Retry(attempts={retry!r}), not retry={retry!r}")
     events = (on,) if isinstance(on, type) else tuple(on)
     subscription_name(name)
     if not events:
@@ -116,7 +174,7 @@ def processor(
         raise Misconfigured(f"processor {name!r}: a child process cannot share the inbox's transaction; choose one")
     isolation = Isolation() if isolate is True else isolate or None
 
-    def declare(handler: Handler[E]) -> Processor[E]:
+    def declare(handler: Handler[Any]) -> Processor[Any]:
         return Processor(name, events, handler, key, retry, inbox, isolation, concurrency, max_lanes, max_parked, start)
 
     return declare

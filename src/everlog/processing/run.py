@@ -25,6 +25,7 @@ from everlog.store.contract import Store
 from everlog.store.query import Filter
 from everlog.subscription.contract import Checkpoints, Claim
 from everlog.subscription.follower import LEASE_SECONDS, Taken
+from everlog.telemetry.log import handler_failed, handler_waits, lane_parked, place_of
 
 _LANES_AT_ONCE = 8
 _LANE_PAGE = 100
@@ -210,7 +211,11 @@ class ProcessorHandler:
             raise
         except BaseException as error:  # on a thread of the pool nobody else would see it
             later = (*self._processor.retry.transient, StoreUnavailable, OutcomeUnknown)
-            return _Later if isinstance(error, later) else _told(error)
+            if isinstance(error, later):
+                handler_waits(self._processor.name, stored.position, place_of(error))
+                return _Later
+            handler_failed(self._processor.name, stored.position, place_of(error))
+            return _told(error)
         return None
 
     def _settle(self, claim: Claim, runs: Sequence[KeyRun], upto: int, *, attempts: int = 1) -> int:
@@ -218,16 +223,20 @@ class ProcessorHandler:
         behind = [run for run in runs if run.in_lane or run.error is not None]
         unfinished = [run.undone()[0] for run in runs if run.error is None and not run.in_lane and run.undone()]
         reached = min([upto, *(position - 1 for position in unfinished)])
-        name = self._processor.name
+        name, parked = self._processor.name, list[str]()
         with self._checkpoints.transaction(claim, reached) as effects:
             for run in behind:
                 positions = [position for position in run.undone() if position <= reached]
                 if run.error is not None and positions and not run.in_lane:
                     status, next_at = self._after_failure(attempts)
                     self._desk.lanes.set(effects, name, run.key, status, attempts, next_at, run.error)
+                    if status == "parked":
+                        parked.append(run.key)
                 self._desk.lanes.park(effects, name, run.key, positions)
             self._desk.marks.clear(effects, name, upto)
             self._desk.marks.mark(effects, name, max(reached, self._suspect_upto))
+        for key in parked:
+            lane_parked(name, key)
         if behind:
             self._check_limits(reached)
         return reached
@@ -272,6 +281,8 @@ class ProcessorHandler:
                 lanes.failed(
                     effects, name, lane.key, attempt, status=status, attempts=attempts, next_at=next_at, error=error
                 )
+            if status == "parked":
+                lane_parked(name, lane.key)
             return
 
     def _try_one(self, claim: Claim, position: int, attempt: int) -> "str | type[_Later] | None":
@@ -290,4 +301,6 @@ class _Later:
 
 
 def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:2000]
+    """For the lane: what was raised, and where."""
+    _, _, place = place_of(error).partition(" at ")
+    return f"{type(error).__name__}: {error}"[:2000] + (f" ({place})" if place else "")

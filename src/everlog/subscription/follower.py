@@ -14,6 +14,7 @@ from everlog.store.query import Filter
 from everlog.subscription.contract import Checkpoints, Claim, Kind, Status
 from everlog.subscription.start import BEGINNING, Start
 from everlog.subscription.tail import Tail
+from everlog.telemetry.log import subscription_failed
 
 LEASE_SECONDS = 10.0
 PAGE = 1000
@@ -221,6 +222,7 @@ class Follower:
             self._checkpoints.set_status(
                 claim.name, status, error=failed.reason, position=failed.position, epoch=claim.epoch
             )
+            subscription_failed(claim.name, failed.position, status)
             self.on_progress()
             raise
 

@@ -1,0 +1,36 @@
+"""What a person must hear of while it runs: the logger `everlog`, whose warnings Python shows unless told not to.
+
+Names, positions and places in code; never an event's data, and so not an exception's words either: a lane keeps those.
+"""
+
+import logging
+import traceback
+from pathlib import Path
+
+_logger = logging.getLogger("everlog")
+
+
+def place_of(error: BaseException) -> str:
+    """`KeyError at library.py:107`: what was raised, and where in the code nearest to it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__}{f' at {Path(frames[-1].filename).name}:{frames[-1].lineno}' if frames else ''}"
+
+
+def handler_failed(processor: str, position: int, what: str) -> None:
+    """An attempt was used up."""
+    _logger.warning("%s: %s, on the event at position %d", processor, what, position)
+
+
+def lane_parked(processor: str, key: str) -> None:
+    """A key waits for a person."""
+    _logger.error("%s: key %s is parked; see: everlog dlq show %s %s", processor, key, processor, key)
+
+
+def handler_waits(processor: str, position: int, what: str) -> None:
+    """The world is down, and no attempt is used."""
+    _logger.warning("%s: %s, on the event at position %d; tried again without counting", processor, what, position)
+
+
+def subscription_failed(name: str, reason_at: int, status: str) -> None:
+    """It stopped before one event."""
+    _logger.error("%s: %s at position %d; see: everlog projection status %s", name, status, reason_at, name)
