@@ -16,9 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.command.snapshot_cases import run_cases
 from tests.concurrency.contention import CASES, contend
 from tests.faults.long_hunt import hunt_long
 from tests.following.kills import kill_often
+from tests.history.cost import SMALLEST, cost_of_travel
 from tests.model.backends import SqliteBackend
 from tests.model.test_store_model import run_model
 
@@ -74,6 +76,23 @@ def following(seed: str, options: Mapping[str, int]) -> Found:
     return Found(report.kills, report.violations)
 
 
+def travel(seed: str, options: Mapping[str, int]) -> Found:
+    """Looking back at one aggregate takes as many steps of SQLite in a log of any size."""
+    with tempfile.TemporaryDirectory(prefix="everlog-travel-") as folder:
+        path = Path(folder, "log.db")
+        small, large = cost_of_travel(SMALLEST, path), cost_of_travel(options["events"], path)
+    dearer = [f"{look}: {small[look]} steps, then {large[look]}" for look in small if large[look] > small[look] + 50]
+    return Found({"events": options["events"], "ways of looking": len(small)}, dearer)
+
+
+def snapshots(seed: str, options: Mapping[str, int]) -> Found:
+    with tempfile.TemporaryDirectory(prefix="everlog-snapshots-") as folder:
+        try:
+            return Found(run_cases(options["cases"], int(seed), Path(folder, "log.db")), [])
+        except AssertionError:  # a state that is not its replay
+            return Found({}, [traceback.format_exc()])
+
+
 # A further campaign is a function and a line here.
 CAMPAIGNS = {
     "contention": Campaign("threads, tasks and processes fight over streams", {"seconds": 360}, contention),
@@ -83,6 +102,8 @@ CAMPAIGNS = {
         {"kills": 10_000, "states": 1_000_000, "errors": 5_000},
         faults,
     ),
+    "travel": Campaign("time travel in a log of a million events", {"events": 1_000_000}, travel),
+    "snapshots": Campaign("snapshots deleted, damaged, of other code", {"cases": 50_000}, snapshots),
     "following": Campaign("a worker killed anywhere, again and again", {"kills": 5_000}, following),
 }
 

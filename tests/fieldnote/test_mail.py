@@ -124,7 +124,7 @@ def test_a_refused_mailbox_is_parked_and_the_others_have_their_mail(
         settled(log)
         [lane] = LaneOperator(log.store, None).find(LaneFilter("welcome-mail"))
         assert (lane.key, lane.status, lane.attempts, lane.depth) == ("acme/user-u-user7", "parked", 3, 1)
-        assert lane.error == f"Undeliverable: {answer}"
+        assert lane.error.startswith(f"Undeliverable: {answer}")
         assert mail_server.asked["user7@example.org"] == 3
         assert Counter(mail_server.ids()) == Counter([*ids[:7], *ids[8:]])
 

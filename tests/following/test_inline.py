@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,11 @@ from everlog import (
     Write,
     WrongExpectedVersion,
 )
+from everlog.adapters.sqlite import SqliteStore
 from everlog.adapters.sqlite import inline as adapter
 from everlog.app.rebuild import Rebuild
+from everlog.core.envelope import StoredEvent
+from everlog.store.query import Filter
 from tests.following.parts import Counted, Noted, append_many, eventually, rows, sums, tally
 
 MakePlatform = Callable[..., Platform]
@@ -264,26 +267,29 @@ def test_processes_that_open_it_at_once_put_it_in_force_once(at: MakePlatform) -
 
 
 @pytest.mark.usefixtures("small_pages")
-def test_one_more_leaves_those_in_force_alone_while_appends_go_on(at: MakePlatform) -> None:
+def test_one_more_leaves_those_in_force_alone_while_appends_go_on(
+    at: MakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two pages that are folded for the new one, another process appends."""
     first = tally("first", inline=True)
     with at(first).open() as log:
         append_many(log.tenant(), ["a", "b"], 30)
-        done = threading.Event()
+        read = SqliteStore.read
 
-        def keep_appending() -> None:
-            with suppress(Misconfigured):  # once the second is in force, this process lacks it
-                while not done.is_set():
-                    append_many(log.tenant(), ["a"])
+        def read_while_others_append(self: SqliteStore, where: Filter, **page: Any) -> Iterator[StoredEvent]:
+            if page.get("limit") == 7:
+                append_many(log.tenant(), ["a"])
+            return read(self, where, **page)
 
-        writer = threading.Thread(target=keep_appending)
-        writer.start()
+        monkeypatch.setattr(SqliteStore, "read", read_while_others_append)
         first_again, second = tally("first", inline=True), tally("second", inline=True)
         with at(first_again, second).open() as both:
-            done.set()
-            writer.join()
             append_many(both.tenant(), ["b"])
             expected = sums(both.tenant().events(Counted))
             assert dict(both.tenant().all(first_again)) == dict(both.tenant().all(second)) == expected
+            assert expected["a"] > 465 + 5
+        with pytest.raises(Misconfigured, match="second v1"):
+            append_many(log.tenant(), ["a"])
 
 
 @pytest.mark.usefixtures("small_pages")

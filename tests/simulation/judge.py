@@ -45,6 +45,7 @@ class Judge:
         self.skipped: dict[str, set[int]] = {name: set() for name in self.processors}
         self.deaths: Counter[tuple[str, int]] = Counter()
         self._begun: dict[tuple[str, str], tuple[int, int]] = {}
+        self._asked: set[tuple[str, str]] = set()
         self._crossed: set[tuple[str, int]] = set()
         self._busy: set[tuple[Process, str, str]] = set()
         self._tables = Tables()
@@ -142,6 +143,7 @@ class Judge:
         """A lane that a person has tried again has all its attempts, and may end as many processes."""
         for (name, key), lane in after.lanes.items():
             if before.lanes.get((name, key)) != lane:
+                self._asked.add((name, key))
                 for position in after.parked.get((name, key), ()):
                     del self.deaths[name, position]
 
@@ -187,6 +189,7 @@ class Judge:
             was = before.lanes.get((name, key))
             if was is not None and lane.attempts == was.attempts + 1 and lane.status == "retrying":
                 self._begun[name, key] = after.subscriptions[name].epoch, parked[0]
+                self._asked.discard((name, key))
             if lane.status == "waiting":
                 self._canary(name, key, lanes)
             elif act == "transaction" and was is not None and was.status == "waiting" and was.waits_for in lanes:
@@ -194,6 +197,8 @@ class Judge:
                     self._fail(f"the lane {key} of {name} is {lane.status}, although {was.waits_for} is still tried")
             if lane.status == "parked" and (was is None or was.status != "parked"):
                 self.seen["lanes parked"] += 1
+                if (name, key) in self._asked and was is not None and was.status == "retrying":
+                    self._fail(f"the lane {key} of {name} is parked, although a person asked for another attempt")
         if any(of == name and key not in lanes for of, key in after.parked):
             self._fail(f"{name} has events without a lane: {after.parked}")
 

@@ -382,13 +382,15 @@ class MemoryLanes:
         attempts: int,
         next_at: int,
         error: str,
-    ) -> None:
+    ) -> bool:
         lanes, one = _tables(effects).lanes, (processor, key)
         known = lanes.get(one)
-        if known is not None and known.attempts == attempt:
-            lanes[one] = known._replace(status=status, attempts=attempts, next_at=next_at, error=error)
-            if status == "parked":
-                self._park_waiting(lanes, processor, key)
+        if known is None or known.attempts != attempt:
+            return False
+        lanes[one] = known._replace(status=status, attempts=attempts, next_at=next_at, error=error)
+        if status == "parked":
+            self._park_waiting(lanes, processor, key)
+        return True
 
     def done(self, effects: Effects, processor: str, key: str, position: int) -> bool:
         tables, one = _tables(effects), (processor, key)

@@ -165,8 +165,9 @@ def a_late_failure_opens_a_lane_again(patch: Patch) -> None:
         attempts: int,
         next_at: int,
         error: str,
-    ) -> None:
+    ) -> bool:
         self.set(effects, processor, key, status, attempts, next_at, error)
+        return True
 
     patch.setattr(MemoryLanes, "failed", failed)
 

@@ -90,7 +90,7 @@ class Scheduler:
         self.steps = 0
         self.seen: Counter[str] = Counter()
         self.failures: list[tuple[str, BaseException | None]] = []
-        self.disturb: Callable[[str, Task], None] = lambda point, task: None
+        self.disturb: Callable[[Task], None] = lambda task: None
         self._stay, self._tell = stay, tell
         self._chance = random.random
         self._current: Task | None = None  # whoever runs; nobody while the next one is chosen
@@ -174,7 +174,7 @@ class Scheduler:
         self.now += _INSTANT
         if self._tell is not None:
             self.tell(str(me), name)
-        self.disturb(name, me)
+        self.disturb(me)
         if me.process.dead:
             raise Crashed
         alarms = self._alarms

@@ -4,10 +4,12 @@ It may run again, at the same time as another one, or after one that was killed 
 id, and what is stored already is not stored again. Other tenants of the log are left alone.
 """
 
+import logging
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -30,8 +32,8 @@ from everlog import (
 from everlog.fieldnote import first_release, story, team
 from everlog.fieldnote.app import fieldnote
 from everlog.fieldnote.incidents import IncidentClosed, IncidentOpened
-from everlog.fieldnote.post import post_office
-from everlog.fieldnote.report import Refusal, report
+from everlog.fieldnote.post import Post, post_office
+from everlog.fieldnote.report import Refusal, Report, report
 from everlog.fieldnote.screen import say, show, show_json
 from everlog.fieldnote.story import FirstReleaseEvent, Step, Who
 from everlog.fieldnote.team import TeamCommand
@@ -56,8 +58,17 @@ class StoryClock:
 
 
 def run(url: str, *, wait: bool, json: bool = False) -> None:
-    """Play the story into the log at `url`, print what came of it and, with `wait`, stay until SIGINT or SIGTERM."""
+    """Perform it in the log at `url`, print what came of it and, with `wait`, stay until SIGINT or SIGTERM."""
     post = post_office(_made_folder(url) / "outbox")
+    told = perform(url, post)
+    (show_json if json else show)(told)
+    if wait:
+        with fieldnote(post).open(url, worker=True):
+            _wait_until_stopped()
+
+
+def perform(url: str, post: Post) -> Report:
+    """Play the story into the log at `url`, let a worker follow it, and read from the log what came of it."""
     post.check()
     clock, platform = StoryClock(), fieldnote(post, AT_ONCE)
     with first_release.platform.open(url, clock=clock) as log:
@@ -67,13 +78,21 @@ def run(url: str, *, wait: bool, json: bool = False) -> None:
         refused = tuple(_refusals(log, clock))
     # Only now, or what processors append would lie between the story's events, each time elsewhere.
     clock.now = story.WORKER_STARTS
-    with platform.open(url, clock=clock, worker=True, lease_seconds=LEASE_SECONDS) as log:
+    with _hushed(), platform.open(url, clock=clock, worker=True, lease_seconds=LEASE_SECONDS) as log:
         _follow(log, clock, platform, end)
-        told = report(log, platform, url, refused, end, post.told())
-    (show_json if json else show)(told)
-    if wait:
-        with fieldnote(post).open(url, worker=True):
-            _wait_until_stopped()
+        return report(log, platform, url, refused, end, post.told())
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """What the worker logs about the poison event is the demo's to tell."""
+    logger = logging.getLogger("everlog")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def play(log: Log, clock: StoryClock, steps: Iterable[Step]) -> int:

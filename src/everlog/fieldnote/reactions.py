@@ -28,7 +28,7 @@ REGIONS = {"US": "us-east", "DE": "eu-central"}
 def welcome_mail(post: Post, retry: Retry) -> Processor[UserCreated | UserEmailChanged]:
     """Greets a new user, and everyone at a new address. The mail's id is the event's key: a repeat is the same mail."""
 
-    @processor("welcome-mail", on=[UserCreated, UserEmailChanged], retry=retry)
+    @processor("welcome-mail", on=(UserCreated, UserEmailChanged), retry=retry)
     def send(e: Recorded[UserCreated | UserEmailChanged], session: Session) -> None:
         user, new = session.state(users, e.data.user_id), isinstance(e.data, UserCreated)
         if user.status == "deactivated" or not (new or e.data.email == user.email):

@@ -87,10 +87,11 @@ class Lanes(Protocol):
         attempts: int,
         next_at: int,
         error: str,
-    ) -> None:
+    ) -> bool:
         """As `set`, once the attempt that `begin` counted went wrong.
 
-        Nothing happens when a person asked for something else meanwhile: that asks for an attempt of its own.
+        False, and nothing happens, when a person asked for something else meanwhile: that deserves an attempt of its
+        own.
         """
         ...
 

@@ -278,10 +278,10 @@ class ProcessorHandler:
                     continue
                 attempts, error = (attempt, outcome) if isinstance(outcome, str) else (attempt - 1, lane.error)
                 status, next_at = self._after_failure(attempts)
-                lanes.failed(
+                stands = lanes.failed(
                     effects, name, lane.key, attempt, status=status, attempts=attempts, next_at=next_at, error=error
                 )
-            if status == "parked":
+            if stands and status == "parked":
                 lane_parked(name, lane.key)
             return
 

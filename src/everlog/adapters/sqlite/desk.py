@@ -119,10 +119,11 @@ class SqliteLanes:
         attempts: int,
         next_at: int,
         error: str,
-    ) -> None:
-        values = (processor, key, attempt, status, attempts, next_at, error)
-        if effects.execute(_FAILED, values) and status == "parked":
+    ) -> bool:
+        stands = bool(effects.execute(_FAILED, (processor, key, attempt, status, attempts, next_at, error)))
+        if stands and status == "parked":
             effects.execute(_PARK_WAITING, (processor, key))
+        return stands
 
     def done(self, effects: Effects, processor: str, key: str, position: int) -> bool:
         values = (processor, key)

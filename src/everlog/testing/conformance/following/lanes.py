@@ -168,6 +168,75 @@ def test_what_a_person_asked_for_meanwhile_outlives_an_attempt_that_went_wrong(f
     assert [lane.key for lane in following.desk.lanes.due(NAME, 0, 9)] == ["k"]
 
 
+# ---- An attempt, from its beginning to its end.
+
+
+def begin(following: Following, key: str, position: int) -> int:
+    with following.checkpoints.transaction(claimed(following), 0) as effects:
+        return following.desk.lanes.begin(effects, NAME, key, position)
+
+
+def failed(following: Following, key: str, attempt: int, status: LaneStatus = "retrying") -> bool:
+    with following.checkpoints.transaction(claimed(following), 0) as effects:
+        return following.desk.lanes.failed(
+            effects, NAME, key, attempt, status=status, attempts=attempt, next_at=99, error="OSError: worse"
+        )
+
+
+def test_attempts_are_counted_as_they_begin(following: Following) -> None:
+    open_lane(following, "k", 3, 4, status="retrying", attempts=1, next_at=7)
+    assert [begin(following, "k", 3), begin(following, "k", 3)] == [2, 3]
+    assert (lanes(following)["k"].attempts, lanes(following)["k"].next_at) == (3, 7)
+
+
+def test_only_the_first_event_of_a_lane_is_tried(following: Following) -> None:
+    open_lane(following, "k", 3, 4, status="retrying", attempts=1)
+    assert [begin(following, "k", 4), begin(following, "k", 2), begin(following, "other", 3)] == [0, 0, 0]
+    assert lanes(following)["k"].attempts == 1
+
+
+@pytest.mark.parametrize("status", ["parked", "waiting"])
+def test_a_lane_that_waits_is_not_tried(following: Following, status: LaneStatus) -> None:
+    open_lane(following, "k", 3, status=status, attempts=1)
+    assert begin(following, "k", 3) == 0
+    assert (lanes(following)["k"].status, lanes(following)["k"].attempts) == (status, 1)
+
+
+def test_an_attempt_that_failed_says_how_the_lane_stands(following: Following, clock: SettableClock) -> None:
+    open_lane(following, "k", 3, status="retrying", attempts=1)
+    assert failed(following, "k", begin(following, "k", 3))
+    assert lanes(following)["k"] == Lane(NAME, "k", "retrying", 2, 99, "OSError: worse", clock.now, 3, 1)
+    assert failed(following, "k", begin(following, "k", 3), "parked")
+    assert (lanes(following)["k"].status, lanes(following)["k"].attempts) == ("parked", 3)
+
+
+def test_a_lane_that_a_person_tries_again_meanwhile_has_an_attempt_of_its_own(following: Following) -> None:
+    open_lane(following, "k", 3, status="retrying", attempts=4)
+    attempt = begin(following, "k", 3)
+    assert following.desk.lanes.retry(LaneFilter(NAME), canary=False) == 1
+    assert not failed(following, "k", attempt, "parked")
+    assert (lanes(following)["k"].status, lanes(following)["k"].attempts) == ("retrying", 0)
+
+
+def test_a_lane_that_a_person_closed_meanwhile_stays_closed(following: Following) -> None:
+    open_lane(following, "j", 2)
+    open_lane(following, "k", 3, status="retrying", attempts=4)
+    attempt = begin(following, "k", 3)
+    following.desk.lanes.retry(LaneFilter(NAME), canary=True)
+    following.desk.lanes.skip(NAME, "k", 3)
+    assert not failed(following, "k", attempt)
+    assert begin(following, "k", 3) == 0
+    assert list(lanes(following)) == ["j"]
+
+
+def test_those_that_wait_are_parked_with_a_canary_that_failed(following: Following) -> None:
+    for key in ("j", "k"):
+        open_lane(following, key, 3)
+    following.desk.lanes.retry(LaneFilter(NAME), canary=True)
+    assert failed(following, "j", begin(following, "j", 3), "parked")
+    assert {lane.status for lane in lanes(following).values()} == {"parked"}
+
+
 def test_lanes_of_two_processors_are_kept_apart(following: Following) -> None:
     open_lane(following, "k", 3)
     open_lane(following, "k", 3, 4, processor="other")
