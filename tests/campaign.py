@@ -23,6 +23,7 @@ from tests.following.kills import kill_often
 from tests.history.cost import SMALLEST, cost_of_travel
 from tests.model.backends import SqliteBackend
 from tests.model.test_store_model import run_model
+from tests.simulation.hunt import hunt_on
 
 SHOWN = 20  # violations; one cause breaks much
 
@@ -93,6 +94,11 @@ def snapshots(seed: str, options: Mapping[str, int]) -> Found:
             return Found({}, [traceback.format_exc()])
 
 
+def simulation(seed: str, options: Mapping[str, int]) -> Found:
+    hunted = hunt_on(os.cpu_count() or 1, seed, options["seeds"])
+    return Found(hunted.seen, hunted.violations)
+
+
 # A further campaign is a function and a line here.
 CAMPAIGNS = {
     "contention": Campaign("threads, tasks and processes fight over streams", {"seconds": 360}, contention),
@@ -105,6 +111,7 @@ CAMPAIGNS = {
     "travel": Campaign("time travel in a log of a million events", {"events": 1_000_000}, travel),
     "snapshots": Campaign("snapshots deleted, damaged, of other code", {"cases": 50_000}, snapshots),
     "following": Campaign("a worker killed anywhere, again and again", {"kills": 5_000}, following),
+    "simulation": Campaign("leases and lanes under a scheduler that owns time", {"seeds": 1_000_000}, simulation),
 }
 
 

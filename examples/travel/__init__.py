@@ -10,6 +10,8 @@ from everlog import Recorded
 SUBMITTED = "Declaration SUBMITTED by EMPLOYEE"
 PAID = "Payment Handled"
 
+Answer = dict[str, int]
+
 
 @dataclass
 class Declaration:
@@ -22,7 +24,7 @@ class Declaration:
     cents: int = 0
 
 
-def time_travel(events: Iterable[Recorded[Any]], at: datetime | None = None) -> dict[str, int]:
+def time_travel(events: Iterable[Recorded[Any]], at: datetime | None = None) -> Answer:
     """What was true at `at` (`None`: at the end), and how large the whole log is.
 
     One pass, and memory for each declaration, not for each event.

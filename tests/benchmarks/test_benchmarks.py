@@ -23,7 +23,7 @@ DESIGN = {
     ("load-1000", "sqlite", "eventsourcing", 8, True),
     ("whole-log", "sqlite", "eventsourcing", 2.5, True),
     ("import", "sqlite", "raw", 0.25, True),
-    ("rebuild", "sqlite", "our batch size 1", 50, False),
+    ("rebuild", "sqlite", "our batch size 1", 50, True),
     ("append-64-tasks", "postgres", "eventsourcing", 25, False),
     ("append-64-tasks", "postgres", "umadb", 3, False),
     ("append-1-writer", "postgres", "eventsourcing", 2, False),

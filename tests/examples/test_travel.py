@@ -17,10 +17,12 @@ from typing import Any
 import pytest
 
 from everlog import Platform
-from examples.travel import PAID, SUBMITTED
+from examples.travel import PAID, SUBMITTED, time_travel
 from examples.travel.__main__ import BAD_LINES, MAP, TENANT, main
+from examples.travel.read_model import ACTIVITIES, STEPS, first_times, read_model
 
 ROOT = Path(__file__).parents[2]
+PLATFORM = Platform("memory:", first_times, *STEPS)
 HEADER = [
     *("time", "declaration", "organisation_unit", "permit", "requested_amount"),
     *("amount", "activity", "step_id", "resource", "role"),
@@ -46,14 +48,15 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def ask(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Ask:
-    """Runs the program in this process and gives its answer."""
+    """Runs the program in this process and gives its answer, on which both of its ways agree."""
 
     def run(file: Path, *arguments: str, store: str = "memory:", code: int = 0) -> dict[str, int]:
         rejects = ["--rejects", str(tmp_path / "rejects.ndjson")]
         assert main([str(file), "--store", store, "--json", *rejects, *arguments]) == code
-        (answer,) = json.loads(capsys.readouterr().out).items()
-        assert answer[0] == "time_travel"
-        return dict(answer[1])
+        answers = json.loads(capsys.readouterr().out)
+        assert list(answers) == ["read_model", "time_travel"]
+        assert answers["read_model"] == answers["time_travel"]
+        return dict(answers["time_travel"])
 
     return run
 
@@ -87,6 +90,21 @@ def test_the_published_log_agrees_with_a_plain_count_on_other_dates_and_cuts(ask
         (len(rows), "2019-01-01T00:00:00Z"),
     ]:
         assert ask(_written(tmp_path, rows[:cut]), "--at", at, store=log) == _plain_count(rows[:cut], at)
+
+
+def test_the_published_log_has_one_answer_on_any_date_however_it_is_asked(imported: str, ask: Ask) -> None:
+    ask(_published(), store=imported)
+    first, random = datetime(2016, 10, 1, tzinfo=UTC), Random(7)
+    dates = [first + timedelta(seconds=random.randrange(1_000 * 86_400)) for _ in range(12)]
+    with PLATFORM.open(imported) as log:
+        university = log.tenant(TENANT)
+        rows, events = [state for _, state in university.all(first_times)], list(university.events())
+    assert [read_model(rows, at) for at in dates] == [time_travel(events, at) for at in dates]
+
+
+def test_each_activity_of_the_published_log_is_one_that_the_read_model_knows() -> None:
+    with gzip.open(_published(), "rt", newline="") as file:
+        assert {row["activity"] for row in csv.DictReader(file)} <= set(ACTIVITIES)
 
 
 def _made_up(seed: int, declarations: int = 60) -> Rows:
@@ -158,6 +176,45 @@ def test_a_made_up_log_agrees_with_a_plain_count_on_any_day(ask: Ask, tmp_path: 
     times = sorted(row["time"] for row in rows)
     for at in ["2018-01-01T00:00:00Z", *times[:: len(times) // 5], "2030-01-01T00:00:00+02:00"]:
         assert ask(file, "--at", at, store=log) == _plain_count(rows, at)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_on_any_date_the_read_model_says_what_the_log_says(tmp_path: Path, ask: Ask, seed: int) -> None:
+    """Amounts that change on the way, payments without one, and days in another order than the log."""
+    random, log = Random(seed), f"sqlite:///{tmp_path / 'log.db'}"
+    rows = [
+        row | {"amount": random.choice(["", row["amount"], f"{random.randrange(9)}.00"])} for row in _made_up(seed, 30)
+    ]
+    ask(_written(tmp_path, rows), store=log)
+    dates = [datetime(2018, 1, 1, tzinfo=UTC) + timedelta(seconds=random.randrange(800 * 86_400)) for _ in range(40)]
+    moments = [datetime.fromisoformat(row["time"]) for row in random.sample(rows, 40)]
+    with PLATFORM.open(log) as opened:
+        university = opened.tenant(TENANT)
+        known, events = [state for _, state in university.all(first_times)], list(university.events())
+    for at in [None, *dates, *moments, *(moment - timedelta(microseconds=1) for moment in moments)]:
+        assert read_model(known, at) == time_travel(events, at)
+
+
+def test_an_activity_that_the_read_model_does_not_know_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = _made_up(1)
+    file = _written(tmp_path, [rows[0] | {"activity": "Hotel booked"}, *rows[1:]])
+    assert main([str(file), "--json"]) == 1
+    captured = capsys.readouterr()
+    answers = json.loads(captured.out)
+    assert answers["time_travel"]["events"] == answers["read_model"]["events"] + 1
+    assert "add them to ACTIVITIES" in captured.err
+
+
+def test_the_read_model_is_kept_from_run_to_run(tmp_path: Path, ask: Ask) -> None:
+    rows, log = _made_up(8), f"sqlite:///{tmp_path / 'log.db'}"
+    for cut in (10, 10, len(rows)):
+        assert ask(_written(tmp_path, rows[:cut]), store=log)["events"] == cut
+        with PLATFORM.open(log) as opened:
+            [lag] = opened.lags()
+            assert (lag.progress.name, lag.progress.position, lag.events) == ("first-times", cut, 0)
+            assert sum(state.events for _, state in opened.tenant(TENANT).all(first_times)) == cut
 
 
 def test_the_moment_itself_belongs_to_what_was_true(ask: Ask, tmp_path: Path) -> None:
@@ -237,9 +294,11 @@ def test_it_runs_as_a_program_on_a_plain_file_in_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "examples.travel", str(file), "--at", "2019-01-01T00:00:00Z"]
     done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
     expected = _plain_count(rows, "2019-01-01T00:00:00Z")
-    assert json.loads(done.stdout) == {"time_travel": expected}
+    assert json.loads(done.stdout) == {"read_model": expected, "time_travel": expected}
     told = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60).stdout
-    assert {line.split()[0]: int(line.split()[1].replace(",", "")) for line in told.splitlines()} == expected
+    header, *lines = told.replace(",", "").splitlines()
+    assert header.split() == ["read_model", "time_travel"]
+    assert [line.split() for line in lines] == [[name, str(value), str(value)] for name, value in expected.items()]
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ from everlog.fieldnote.post import Outbox
 from everlog.fieldnote.screen import show_following, show_numbers
 
 PICTURE = Path(__file__).parents[2] / "docs" / "demo.svg"
-WIDTH = 100
+WIDTH, HEIGHT = 100, 48
 # A page that shows the picture must not fetch anything else; every reader has some monospaced font.
-_FONTS = re.compile(r"\s*@font-face \{.*?\}", re.S)
+_FOREIGN = re.compile(r"\s*(@font-face \{.*?\}|<!--.*?-->)", re.S)
 
 
 def record() -> str:
@@ -25,14 +25,14 @@ def record() -> str:
         FOLDER.mkdir()
         report = perform(f"sqlite:///{FOLDER}/demo.db", Outbox(FOLDER / "outbox"))
     console = Console(
-        record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor", no_color=False,
-        markup=False, highlight=False, emoji=False,
+        record=True, width=WIDTH, height=HEIGHT, file=io.StringIO(),
+        force_terminal=True, color_system="truecolor", no_color=False, markup=False, highlight=False, emoji=False,
     )  # fmt: skip
     console.print("$ everlog demo", style="bold green")
     show_numbers(console, report)
     show_following(console, report)
     picture = console.export_svg(title="everlog demo", unique_id="everlog-demo")
-    return _FONTS.sub("", picture)
+    return _FOREIGN.sub("", picture)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import re
 
-from tests.fieldnote.recording import PICTURE, record
+from tests.fieldnote.recording import HEIGHT, PICTURE, record
 
 
 def test_the_picture_is_what_the_demo_shows_today() -> None:
@@ -11,5 +11,5 @@ def test_the_picture_is_what_the_demo_shows_today() -> None:
 
 def test_the_picture_fits_a_screen_and_fetches_nothing() -> None:
     text = PICTURE.read_text()
-    assert len(re.findall(r"<clipPath id=.everlog-demo-line-", text)) <= 48
+    assert len(re.findall(r"<clipPath id=.everlog-demo-line-", text)) <= HEIGHT
     assert [url for url in re.findall(r"https?://[^\"'\s)]+", text) if "w3.org" not in url] == []

@@ -20,6 +20,7 @@ from everlog import (
     Recorded,
     Retry,
     SubscriptionFailed,
+    Write,
     event,
     processor,
     upcast,
@@ -97,10 +98,13 @@ def test_a_person_sees_which_lanes_there_are_and_what_lies_in_them(at: MakePlatf
     platform = at(world.processor())
     parked(platform, "a", "b", "c", times=2)
     with platform.open() as log:
-        assert {name: (lane.status, lane.first, lane.depth, lane.error) for name, lane in lanes(log).items()} == {
-            "a": ("parked", 1, 2, "ValueError: a is broken"),
-            "c": ("parked", 3, 2, "ValueError: c is broken"),
+        assert {name: (lane.status, lane.first, lane.depth) for name, lane in lanes(log).items()} == {
+            "a": ("parked", 1, 2),
+            "c": ("parked", 3, 2),
         }
+        assert all(
+            lane.error.startswith(f"ValueError: {name} is broken (test_lanes.py:") for name, lane in lanes(log).items()
+        )
         assert [stored.position for stored in operator(log).events("spy", key("a"))] == [1, 4]
         assert [stored.position for stored in operator(log).events("spy", key("a"), limit=1)] == [1]
         for name, processor_name in (("b", "spy"), ("a", "nobody")):
@@ -149,7 +153,7 @@ def test_a_lane_that_fails_again_is_parked_again_behind_what_it_got_through(at: 
         settled(log)
         [lane] = lanes(log).values()
         assert (lane.status, lane.attempts, lane.first, lane.depth) == ("parked", 2, 3, 2)
-        assert lane.error == "OSError: another one"
+        assert lane.error.startswith("OSError: another one")
     assert world.positions("a") == [1, 2]
 
 
@@ -236,18 +240,17 @@ def test_an_event_of_a_lane_that_a_person_closed_meanwhile_is_not_lost(at: MakeP
     parked(platform, "a")
 
     def skip_behind_its_back(e: Recorded[Counted]) -> None:
-        if e.data.key == "b" and lanes(log):
-            operator(log).skip("spy", key("a"), "not needed any more")
+        if e.data.key == "b":
+            operator(elsewhere).skip("spy", key("a"), "not needed any more")
         world(e)
 
     world.broken.clear()
     again = at(processor("spy", on=Counted, retry=QUICK)(skip_behind_its_back))
-    with again.open() as before:
-        before.tenant().append("tally-b", Counted("b"))
-        append_many(before.tenant(), ["a"])
-    with working(again) as log:
-        settled(log)
-        assert lanes(log) == {}
+    with again.open() as elsewhere:
+        elsewhere.tenant().append_batch(Write("tally-b", Counted("b")), Write("tally-a", Counted("a")))
+        with working(again) as log:
+            settled(log)
+            assert lanes(log) == {}
     assert (world.positions("a"), world.positions("b")) == ([3], [2])
 
 

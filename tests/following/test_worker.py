@@ -182,6 +182,31 @@ def test_sigterm_lets_what_is_in_hand_finish(url: str, tmp_path: Path) -> None:
         assert_counted_once(log)
 
 
+def test_a_handler_that_hangs_does_not_outlive_a_stop(url: str, tmp_path: Path) -> None:
+    """Its event is handled again; nobody has to kill the process."""
+    script = tmp_path / "hanging.py"
+    script.write_text(
+        "import threading, time\n"
+        "from everlog import *\n"
+        "from tests.following.parts import Counted\n"
+        "begun = threading.Event()\n"
+        "@processor('hang', on=Counted)\n"
+        "def hang(e: Recorded[Counted]) -> None:\n"
+        "    begun.set()\n"
+        "    time.sleep(3600)\n"
+        f"log = Platform({url!r}, hang).open(worker=True)\n"
+        "log.tenant().append('tally-a', Counted('a'))\n"
+        "assert begun.wait(30)\n"
+        "log.close(0.2)\n"
+        "print('closed', flush=True)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    ended = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=25, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "closed\n", "")
+
+
 # ---- In this process.
 
 

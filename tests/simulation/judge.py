@@ -14,8 +14,11 @@ import msgspec
 
 from everlog.core.envelope import FoldKey, StoredEvent
 from everlog.subscription.contract import Claim
-from tests.simulation.memory import Committed, OpenLane, Tables
+from tests.simulation.database import Committed, OpenLane, Tables
 from tests.simulation.scheduler import Process
+from tests.simulation.trouble import PLANNED
+
+_NO_LANE = OpenLane("retrying", 0, 0, "", 0)
 
 
 class Judge:
@@ -28,6 +31,7 @@ class Judge:
         self,
         processors: Iterable[str],
         fail: Callable[[str], None],
+        seen: Counter[str],
         *,
         wanted: str,
         inboxes: Iterable[str],
@@ -36,7 +40,7 @@ class Judge:
     ) -> None:
         self.processors, self.inboxes, self.fold, self.attempts = tuple(processors), set(inboxes), fold, attempts
         self.wanted = wanted
-        self.seen: Counter[str] = Counter()
+        self.seen = seen
         self.key_of: dict[int, str] = {}
         self.of_key: dict[str, list[int]] = {}
         self.positions: list[int] = []
@@ -120,7 +124,7 @@ class Judge:
             now = after.subscriptions[name]
             if now.position < was.position and act not in ("reset", "register"):
                 self._fail(f"the checkpoint of {name} went back from {was.position} to {now.position} by {act}")
-            if now.status == "failed" and "planned" not in now.error:
+            if now.status == "failed" and PLANNED not in now.error:
                 self._fail(f"{name} failed on its own: {now.error}")
 
     def _owner(self, claim: Claim, before: Tables) -> None:
@@ -186,21 +190,25 @@ class Judge:
             behind = self.of_key[key][: bisect_right(self.of_key[key], at)]
             if not parked or list(parked) != behind[-len(parked) :]:
                 self._fail(f"the lane {key} of {name} holds {parked}, and its events up to {at} are {behind}")
-            was = before.lanes.get((name, key))
-            if was is not None and lane.attempts == was.attempts + 1 and lane.status == "retrying":
-                self._begun[name, key] = after.subscriptions[name].epoch, parked[0]
-                self._asked.discard((name, key))
             if lane.status == "waiting":
                 self._canary(name, key, lanes)
-            elif act == "transaction" and was is not None and was.status == "waiting" and was.waits_for in lanes:
-                if lanes[was.waits_for].status != "parked":
-                    self._fail(f"the lane {key} of {name} is {lane.status}, although {was.waits_for} is still tried")
-            if lane.status == "parked" and (was is None or was.status != "parked"):
+            if act == "transaction" and (was := before.lanes.get((name, key))) is not None:
+                self._tried(name, key, was, lanes)
+                if lane.attempts == was.attempts + 1 and lane.status == "retrying":
+                    self._begun[name, key] = after.subscriptions[name].epoch, parked[0]
+                    self._asked.discard((name, key))
+            if lane.status == "parked" and before.lanes.get((name, key), _NO_LANE).status != "parked":
                 self.seen["lanes parked"] += 1
-                if (name, key) in self._asked and was is not None and was.status == "retrying":
-                    self._fail(f"the lane {key} of {name} is parked, although a person asked for another attempt")
         if any(of == name and key not in lanes for of, key in after.parked):
             self._fail(f"{name} has events without a lane: {after.parked}")
+
+    def _tried(self, name: str, key: str, was: OpenLane, lanes: dict[str, OpenLane]) -> None:
+        """What a person asked for stands until it was done."""
+        lane, canary = lanes[key], lanes.get(was.waits_for or "")
+        if was.status == "waiting" != lane.status and canary is not None and canary.status != "parked":
+            self._fail(f"the lane {key} of {name} is {lane.status}, although {was.waits_for} is still tried")
+        if was.status == "retrying" and lane.status == "parked" and (name, key) in self._asked:
+            self._fail(f"the lane {key} of {name} is parked, although a person asked for another attempt")
 
     def _canary(self, name: str, key: str, lanes: dict[str, OpenLane]) -> None:
         passed = [key]
@@ -223,4 +231,3 @@ class Judge:
                 self._fail(f"{name} never handled {sorted(undone)}")
         if tables.lanes or tables.parked:
             self._fail(f"lanes are left: {sorted(tables.lanes)}, {tables.parked}")
-

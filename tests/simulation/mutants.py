@@ -6,7 +6,7 @@ missing, or that only an odd moment needs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -21,8 +21,9 @@ from everlog.projection.fold import Fold
 from everlog.projection.run import FoldHandler
 from everlog.subscription.contract import Claim, Effects
 from everlog.subscription.tail import Tail
-from tests.simulation.memory import MemoryCheckpoints, MemoryEffects, MemoryInbox, MemoryLanes, MemoryMarks, Subscribed
-from tests.simulation.scheduler import Crashed
+from tests.simulation.database import MemoryEffects, Subscribed
+from tests.simulation.desk import MemoryInbox, MemoryLanes, MemoryMarks
+from tests.simulation.memory import MemoryCheckpoints
 
 Patch = pytest.MonkeyPatch
 
@@ -125,9 +126,8 @@ def a_new_owner_trusts_its_old_states(patch: Patch) -> None:
 
 
 def what_an_earlier_build_left_stays(patch: Patch) -> None:
-    patch.setattr(FoldHandler, "begin", lambda self, claim: self.__init__(  # type: ignore[misc]
-        self._fold, self._types, self._checkpoints, self._states, save_every=self._save_every
-    ))
+    begin = FoldHandler.begin
+    patch.setattr(FoldHandler, "begin", lambda self, claim: begin(self, claim._replace(anew=False)))
 
 
 def the_inbox_knows_nothing(patch: Patch) -> None:
@@ -177,13 +177,10 @@ def a_canary_is_chosen_before_the_transaction(patch: Patch) -> None:
         found = [lane.key for lane in self.find(where)]
         with self._database.write("retry") as effects:
             lanes = effects.tables.lanes
-            for key in found:
-                known = lanes.get((where.processor, key))
-                if known is not None:
-                    status, waits = ("waiting", found[0]) if canary and key != found[0] else ("retrying", None)
-                    lanes[where.processor, key] = known._replace(
-                        status=status, attempts=0, next_at=0, waits_for=waits  # type: ignore[arg-type]
-                    )
+            for one in [(where.processor, key) for key in found if (where.processor, key) in lanes]:
+                again = lanes[one]._replace(status="retrying", waits_for=None, attempts=0, next_at=0)
+                waits = canary and one[1] != found[0]
+                lanes[one] = again._replace(status="waiting", waits_for=found[0]) if waits else again
         return len(found)
 
     patch.setattr(MemoryLanes, "retry", retry)
@@ -205,7 +202,7 @@ def tidying_up_says_that_all_is_cleared(patch: Patch) -> None:
     patch.setattr(Rebuild, "_forget_others", forget_others)
 
 
-MUTANTS: Iterable[Callable[[Patch], None]] = (
+MUTANTS: Sequence[Callable[[Patch], None]] = (
     no_fencing,
     park_drops_later_events,
     checkpoint_before_effect,
@@ -226,5 +223,3 @@ MUTANTS: Iterable[Callable[[Patch], None]] = (
     those_that_wait_are_forgotten,
     tidying_up_says_that_all_is_cleared,
 )
-
-__all__ = ["MUTANTS", "Crashed"]

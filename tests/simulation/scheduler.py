@@ -158,6 +158,11 @@ class Scheduler:
         if self._tell is not None:
             self._tell(f"{self.now / SECOND:11.6f} {' '.join(map(str, (what, *about)))}")
 
+    @property
+    def processes(self) -> list[Process]:
+        """Those that have not ended yet."""
+        return list(self._processes)
+
     # ---- For tasks.
 
     @property

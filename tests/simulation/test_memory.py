@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from everlog.core.clock import Clock
 from everlog.testing.conformance.following import following_conformance
 from everlog.testing.conformance.following.suite import LeaseClock
-from tests.simulation.memory import Database, MemoryFollowing
+from tests.simulation.database import Database
+from tests.simulation.memory import MemoryFollowing
 
 _databases: dict[Path, Database] = {}
 

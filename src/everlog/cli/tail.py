@@ -47,10 +47,10 @@ def _follow(call: Call, log: Log, filters: Filters, after: int, all_tenants: boo
     end, where = Tail(log.store), filters.where(call.now)
     last = filters.upto
     while last is None or after < last:
-        head = log.head().position if last is None else min(log.head().position, last)
+        head = end.wait(after, _WAIT)
+        head = head if last is None else min(head, last)
         if head > after:
             where["after"], where["upto"] = after, head
             yield from call.reader(log, all_tenants).events(**where)
             after = head
-        sys.stdout.flush()
-        end.wait(after, _WAIT)
+            sys.stdout.flush()
