@@ -1,4 +1,4 @@
-"""Following the log at a terminal: each test fails if its option is passed over, each exit code is what it should be."""
+"""Following the log at a terminal: a test fails if its option is passed over, or an exit code is another."""
 
 import json
 import os
@@ -64,10 +64,7 @@ def followed(log: Path) -> Path:
 
 @pytest.fixture
 def parked(log: Path) -> Path:
-    """Three lanes: of mail b2 with two events in the default tenant and a1 of acme, of ledger c3."""
-    trouble(log, "b2 no such mailbox", "ledger/c3 no such account")
-    here("worker", "--once")
-    # Both tenants have an a1, so acme's fails with a file of its own.
+    """Three lanes: of mail b2 with two events in the default tenant and x9 of acme, of ledger c3."""
     append(log, shipped("x9"), tenant="acme")
     trouble(log, "b2 no such mailbox", "x9 time-out", "ledger/c3 no such account")
     assert here("worker", "--once").code == 0
@@ -163,7 +160,7 @@ def test_the_states_of_a_fold_are_shown_by_key_tenant_and_number(followed: Path)
         (["get", "placed-table"], 2, "query them with SQL"),
         (["get", "revenues"], 2, "did you mean 'revenue'"),
         (["rebuild", "mail"], 2, "no projection 'mail'"),
-        (["rebuild", "today"], 2, "is inline"),
+        (["rebuild", "today", "--app", "shop:with_today"], 2, "is inline"),
         (["wait", "revenues"], 2, "did you mean 'revenue'"),
     ],
 )
@@ -184,7 +181,7 @@ def test_without_the_application_it_is_said_what_is_missing(log: Path, line: lis
 
 
 def test_a_rebuild_begins_anew_and_resume_goes_on(followed: Path) -> None:
-    sql(followed, "UPDATE everlog_fold SET state = '1000' WHERE projection = 'revenue' AND tenant = 'acme'")
+    sql(followed, "UPDATE everlog_fold SET state = ? WHERE projection = 'revenue' AND tenant = 'acme'", b"1000")
     sql(followed, "DELETE FROM placed")
 
     ran = here("projection", "rebuild", "revenue", "--resume", "--json")
@@ -219,10 +216,10 @@ def test_a_rebuild_tells_how_far_it_is_as_asked(followed: Path) -> None:
 def test_a_rebuild_that_is_interrupted_says_how_to_go_on(log: Path) -> None:
     append(log, placed("slow", 1))
     os.mkfifo(log / "gate")
-    with running("projection", "rebuild", "revenue") as rebuild, (log / "gate").open("w"):  # opens when it reads
-        rebuild.send_signal(signal.SIGINT)
-        # It is inside a page, which ends with the gate; the signal has been taken when it has been sent twice.
-    code, _, err = ended(rebuild)
+    with running("projection", "rebuild", "revenue") as rebuild:
+        with (log / "gate").open("w"):  # opens when it is inside a page, and lets it end
+            rebuild.send_signal(signal.SIGINT)
+        code, _, err = ended(rebuild)
     assert (code, "--resume` goes on" in err) == (130, True)
     os.unlink(log / "gate")
     assert here("projection", "rebuild", "revenue", "--resume").code == 0
@@ -459,16 +456,16 @@ def test_told_to_stop_it_finishes_what_is_in_hand(log: Path, sign: signal.Signal
 def test_what_takes_longer_than_drain_is_left_and_said_so(log: Path) -> None:
     append(log, shipped("slow"))
     os.mkfifo(log / "gate")
-    with running("worker", "--report", "0", "--drain", "0.2") as worker:
-        with (log / "gate").open("w") as gate:
-            worker.send_signal(signal.SIGTERM)
-            told = until_told(worker, lambda line: "not all was finished" in line)
-            gate.close()
-        assert ended(worker)[0] == 7
-    assert "within 0.2 s: it will be handled again" in told
+    with running("worker", "--report", "0", "--lease", "0.5", "--drain", "0.2") as worker, (log / "gate").open("w"):
+        worker.terminate()
+        code, _, err = ended(worker)
+    assert (code, "not all was finished within 0.2 s: it will be handled again" in err) == (7, True)
+    assert "9 default slow" not in mails(log)
     os.unlink(log / "gate")
-    here("worker", "--once")
-    assert "9 default slow" in mails(log)
+    with running("worker", "--lease", "0.5") as worker:
+        eventually(lambda: "9 default slow" in mails(log))
+        worker.terminate()
+        assert ended(worker)[0] == 0
 
 
 def test_it_tells_the_lag_as_often_as_asked(log: Path) -> None:
@@ -585,11 +582,10 @@ def test_tail_prints_each_event_as_it_comes_until_it_has_enough(log: Path) -> No
 def test_tail_ends_with_ctrl_c(log: Path) -> None:
     with running("event", "tail", "--from-start", "-o", "ndjson") as tail:
         assert tail.stdout is not None
-        first = json.loads(tail.stdout.readline())
+        shown = [json.loads(tail.stdout.readline())["position"] for _ in range(6)]
         tail.send_signal(signal.SIGINT)
-        code, out, _ = ended(tail)
-    assert (code, first["position"]) == (130, "3")
-    assert [json.loads(line)["position"] for line in out.splitlines()] == ["4", "5", "6", "7", "8"]
+        assert ended(tail)[:2] == (130, "")
+    assert shown == ["3", "4", "5", "6", "7", "8"]
 
 
 # The past
@@ -609,7 +605,7 @@ AT = ["--at", "position:5", "--of", "revenue"]
         ("5", {"a": 100, "b": 50}),
         ("position:4", {"a": 100}),
         ("position:2", {}),
-        (f"recorded:{'2026-01-01T00:00:02Z'}", {"a": 100, "b": 50}),
+        ("recorded:2026-01-01T00:00:02Z", {"a": 100, "b": 50}),
         ("recorded:2026-01-01T00:00:01.5Z", {"a": 100}),
         ("occurred:2026-01-01T00:00:01Z", {"a": 100}),
     ],
@@ -620,7 +616,7 @@ def test_the_states_of_a_fold_at_a_moment(log: Path, at: str, expected: dict[str
 
 def test_the_past_is_shown_of_what_is_named(log: Path) -> None:
     whole = states("--at", "5")
-    assert {kind for _, kind, _, _ in whole} == {"order", "parcels", "revenue", "today"}
+    assert {kind for _, kind, _, _ in whole} == {"order", "parcels", "revenue"}
     assert states("--at", "5", "--of", "revenue", "--of", "order") == [
         ("default", "revenue", "a", 100),
         ("default", "revenue", "b", 50),
@@ -645,7 +641,7 @@ def test_two_moments_are_compared(log: Path) -> None:
     now = [("default", "a", 100, 101), ("default", "b", None, 50), ("default", "c", None, 5)]
     assert changes("--from", "4", *of) == now
     assert changes("--from", "4", "--to", "8", *of) == now[1:]
-    assert changes("--from", "7", "--to", "recorded:2026-01-01T00:00:05Z", *of) == []
+    assert changes("--from", "7", "--to", "recorded:2026-01-01T00:00:04Z", *of) == []
     assert changes("--from", "4", *of, "--limit", "2") == now[:2]
     assert changes("--from", "0", *of, "--tenant", "acme") == [("acme", "a", None, 7)]
     assert changes("--from", "1", *of, "--all-tenants", "--to", "3") == [("default", "a", None, 100)]
@@ -654,7 +650,7 @@ def test_two_moments_are_compared(log: Path) -> None:
         ("default", "a", None, 100),
     ]
     assert changes("--from", "3", "--to", "4", "--of", "order") == [("default", "order-a1", "placed", "shipped")]
-    assert {one["kind"] for one in lines("time", "compare", "--from", "0")} == {"order", "parcels", "revenue", "today"}
+    assert {one["kind"] for one in lines("time", "compare", "--from", "0")} == {"order", "parcels", "revenue"}
 
 
 @pytest.mark.parametrize(
@@ -690,7 +686,7 @@ def test_bench_takes_as_long_and_as_many_as_asked_and_leaves_nothing(
     used: list[Path] = []
     open_log = sqlite3.connect
 
-    def connect(path: Any, *arguments: Any, **more: Any) -> sqlite3.Connection:
+    def connect(path: Any, *arguments: Any, **more: Any) -> Any:
         used.append(Path(str(path).removeprefix("file:")))
         return open_log(path, *arguments, **more)
 

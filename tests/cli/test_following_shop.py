@@ -1,8 +1,8 @@
-"""The application of `test_following`: copied into the folder where the command line runs, and imported there as `shop`.
+"""The application of `test_following`: copied into the folder where the command line runs, and imported as `shop`.
 
-What its handlers do is written in that folder: `trouble` holds a line `ORDER MESSAGE` for each order that fails, `mails`
-takes a line for each mail, and while there is a pipe `gate`, whoever handles an order that begins with `slow` waits for
-somebody to write into it.
+What its handlers do is written in that folder: `trouble` holds a line `ORDER MESSAGE` for each order that fails,
+`mails` takes a line for each mail, and while there is a pipe `gate`, whoever handles an order that begins with `slow`
+waits until somebody has opened and closed it.
 """
 
 from pathlib import Path
@@ -102,4 +102,6 @@ def _pass_gate(order_id: str) -> None:
         Path("gate").read_text()
 
 
-platform = Platform("sqlite:///shop.db", orders, sold, revenue, parcels, today, table, mail, ledger)
+platform = Platform("sqlite:///shop.db", orders, sold, revenue, parcels, table, mail, ledger)
+# What `today` would put in force keeps everybody else from appending, tests too.
+with_today = Platform("sqlite:///shop.db", orders, sold, today)

@@ -48,6 +48,11 @@ class EventTypes:
         kind, codec = found
         return Encoded(kind.name, kind.version, codec.encode(event), kind.tags_of(event))
 
+    def decoders(self, classes: Iterable[type]) -> Mapping[tuple[str, int], Callable[[bytes], Any]]:
+        """How today's versions of these classes are decoded, by stored type and version."""
+        kinds = [kind_of(cls) for cls in classes]
+        return {(kind.name, kind.version): self._current[kind.name, kind.version].decode for kind in kinds}
+
     def stored_as(self, classes: Iterable[type]) -> tuple[TypeVersion, ...]:
         """Every stored (type, version) that can yield one of `classes`, oldest steps included."""
         found: dict[TypeVersion, None] = {}

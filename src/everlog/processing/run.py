@@ -77,13 +77,15 @@ class ProcessorHandler:
         self._clock, self._stopping, self._random = clock, stopping, random or Random()
         self._lease_seconds, self._crash, self._monotonic = lease_seconds, crash, monotonic
         self._pool = pool or Threads(processor.concurrency, f"everlog-{processor.name}")
-        self._suspect_upto = 0
+        self._suspect_upto, self._epoch = 0, -1
         self._lost = threading.Event()
 
     def begin(self, claim: Claim) -> None:
         """What an earlier owner had begun and not checkpointed may have killed it: go through that one by one."""
         self._lost.clear()
-        self._suspect_upto = self._desk.marks.marked(self._processor.name)
+        if claim.epoch != self._epoch + 1:  # else nobody had it since but this process, which lives
+            self._suspect_upto = self._desk.marks.marked(self._processor.name)
+        self._epoch = claim.epoch
 
     def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> Taken:
         self._try_lanes(claim)

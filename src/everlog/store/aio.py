@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from typing import ParamSpec, TypeVar
+from weakref import WeakSet
 
 from everlog.core.envelope import Append, Appended, Head
 from everlog.core.errors import StoreUnavailable
@@ -30,18 +31,28 @@ class AsyncStore:
         self._threads = ThreadPoolExecutor(readers, thread_name_prefix="everlog-read")
         self._queue: deque[_Waiting] = deque()
         self._wake = threading.Semaphore(0)
+        self._waking: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
         self._closing = False
         self._door = threading.Lock()  # nothing may be queued behind the appender's last look
         self._appender = threading.Thread(target=self._append_groups, name="everlog-append", daemon=True)
         self._appender.start()
 
     async def append(self, request: Append) -> Appended:
-        waiting: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[Appended] = loop.create_future()
         with self._door:
             self._check_open()
             self._queue.append((waiting, request))
-        self._wake.release()
+            first = loop not in self._waking
+            self._waking.add(loop)
+        if first:  # once all tasks that are ready have queued theirs, so that one group takes them
+            loop.call_soon(self._release, loop)
         return await waiting
+
+    def _release(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._door:
+            self._waking.discard(loop)
+        self._wake.release()
 
     async def head(self) -> Head:
         return await self.run(self.blocking.head)

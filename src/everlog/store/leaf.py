@@ -7,6 +7,7 @@ made before the lock, the leaf under it. Segments enter by the hash of their sal
 import hashlib
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from everlog.core.envelope import NewEvent
@@ -31,29 +32,50 @@ class Segment(NamedTuple):
 
 def segment_hashes(segments: Sequence[Segment]) -> bytes:
     """For each segment: one byte of role length, the role, and SHA-256(salt ‖ bytes)."""
-    return b"".join(
-        len(role).to_bytes(1, "big") + role.encode() + _sha256(salt + stored).digest()
-        for role, salt, stored in segments
-    )
+    return b"".join([_role(role) + _sha256(salt + stored).digest() for role, salt, stored in segments])
 
 
 def content_hash(log_id: bytes, tenant: str, event: NewEvent, segments: bytes) -> bytes:
     """SHA-256 over the length-prefixed fields that are known before the head lock; 32 bytes."""
     fields = (
-        FORMAT,
-        log_id,
-        tenant.encode(),
-        event.stream.encode(),
-        event.id,
-        event.type.encode(),
-        _int64(event.schema_version),
-        None if event.occurred_at is None else _int64(event.occurred_at),
-        None if event.actor is None else event.actor.encode(),
-        event.correlation_id,
-        event.causation_id,
-        segments,
+        _log_and_tenant(log_id, tenant),
+        _prefixed(event.stream.encode()),
+        _prefixed(event.id),
+        _type(event.type, event.schema_version),
+        _ABSENT if event.occurred_at is None else _prefixed(_int64(event.occurred_at)),
+        _actor(event.actor),
+        _ABSENT if event.correlation_id is None else _prefixed(event.correlation_id),
+        _ABSENT if event.causation_id is None else _prefixed(event.causation_id),
+        _prefixed(segments),
     )
-    return _sha256(b"".join([_ABSENT if f is None else _length(len(f)) + f for f in fields])).digest()
+    return _sha256(b"".join(fields)).digest()
+
+
+def _prefixed(field: bytes) -> bytes:
+    return _length(len(field)) + field
+
+
+# What many events share is made once.
+
+
+@lru_cache
+def _role(role: str) -> bytes:
+    return len(role).to_bytes(1, "big") + role.encode()
+
+
+@lru_cache(maxsize=1024)
+def _log_and_tenant(log_id: bytes, tenant: str) -> bytes:
+    return _prefixed(FORMAT) + _prefixed(log_id) + _prefixed(tenant.encode())
+
+
+@lru_cache(maxsize=1024)
+def _type(name: str, schema_version: int) -> bytes:
+    return _prefixed(name.encode()) + _prefixed(_int64(schema_version))
+
+
+@lru_cache(maxsize=1024)
+def _actor(actor: str | None) -> bytes:
+    return _ABSENT if actor is None else _prefixed(actor.encode())
 
 
 def leaf_hash(content: bytes, position: int, version: int, recorded_at: int) -> bytes:

@@ -47,7 +47,7 @@ class JoinedTransaction:
         group = Group(self._connection, self._clock, self._inline)
         answers: list[Appended] = []
         for prepared in waiting:
-            verdict = group.add(prepared)
+            [verdict] = group.add([prepared])
             if isinstance(verdict, EverlogError):
                 raise verdict
             answers.append(verdict)

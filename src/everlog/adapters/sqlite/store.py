@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 
 from everlog.adapters.sqlite.append import Group
 from everlog.adapters.sqlite.checkpoints import LeaseClock, SqliteCheckpoints, boot_clock
@@ -28,6 +29,7 @@ from everlog.store.query import Filter
 from everlog.telemetry import Counters
 
 _IDS = 500
+DRAWN = 64  # requests that are looked up together, before the group asks whether it may take more
 RECORD_RELEASE = """
     INSERT INTO everlog_release SELECT ?1, ?2, ?3, ?4
     WHERE EXISTS (SELECT 1 FROM everlog_event WHERE position = ?1)
@@ -187,7 +189,9 @@ class SqliteStore:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 group = Group(connection, self._clock, self._inline)
-                verdicts = [group.add(request) for request in requests]
+                verdicts: list[Verdict] = []
+                while drawn := list(islice(requests, DRAWN)):
+                    verdicts += group.add(drawn)
                 stored = group.flush()
                 self._crash("append.before_commit")
             except BaseException:
