@@ -80,7 +80,7 @@ def test_what_is_transient_in_a_child_is_transient_here(at: MakePlatform) -> Non
         log.tenant().append("tally-a", Counted("transient"))
         eventually(lambda: rows_of_marks(log))
         assert log.worker is not None
-        assert log.worker.stop(20)
+        eventually(log.worker.stop)
         assert lanes(log, "isolated") == {}
         assert progress_of(log, "isolated").position == 0
 

@@ -212,7 +212,7 @@ def test_a_restart_in_the_middle_of_a_lane_goes_on_behind_what_is_handled(at: Ma
         assert log.worker is not None
         assert not log.worker.stop(0.01)
         go_on.set()
-        assert log.worker.stop(20)
+        eventually(log.worker.stop)
         assert [(lane.status, lane.first, lane.depth) for lane in lanes(log).values()] == [("retrying", 4, 3)]
     with working(platform) as log:
         settled(log)

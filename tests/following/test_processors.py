@@ -479,7 +479,7 @@ def test_a_stop_lets_what_is_in_hand_finish_and_begins_nothing(at: MakePlatform)
     assert log.worker is not None
     assert not log.worker.stop(0.05)
     go_on.set()
-    assert log.worker.stop(20)
+    eventually(log.worker.stop)
     assert spy.positions() == [1]
     known = progress_of(log, "spy")
     assert (known.position, known.owner, known.status) == (1, "", "running")

@@ -256,7 +256,7 @@ def test_draining_ends_in_time_though_a_handler_does_not(url: str) -> None:
     assert not log.worker.drain(30)
     assert time.monotonic() - began < 10
     go_on.set()
-    assert log.worker.stop(20)
+    eventually(log.worker.stop)
     log.close()
 
 

@@ -107,9 +107,12 @@ class Worker:
             return done()
 
     def stop(self, timeout: float = 30.0) -> bool:
-        """Finish what is in hand, leave the leases, and say whether all ended within `timeout` seconds."""
+        """Finish what is in hand, leave the leases, and say whether all ended within `timeout` seconds.
+
+        Called again, as when the log is closed, it does not wait again.
+        """
+        until = time.monotonic() + (0.0 if self._stopping.is_set() else timeout)
         self._stopping.set()
-        until = time.monotonic() + timeout
         for thread in self._threads:
             while thread.is_alive() and (left := until - time.monotonic()) > 0:
                 self.tail.hint()  # again and again: it may look and find nothing just before one comes
