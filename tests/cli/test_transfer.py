@@ -51,7 +51,9 @@ def test_rows_of_a_declared_type_are_checked_and_tagged(orders: Path) -> None:
     assert (ran.code, ran.data["imported"], ran.data["rejected"]) == (7, 1, 1)
     reject = json.loads((orders / "orders.csv.rejects.ndjson").read_text())
     assert (reject["line"], "order.placed v2 cannot be read" in reject["reason"]) == (3, True)
-    assert [event["subject"] for event in here("event", "list", "--tag", "order:1", "-o", "ndjson").lines] == ["order-1"]
+    assert [event["subject"] for event in here("event", "list", "--tag", "order:1", "-o", "ndjson").lines] == [
+        "order-1"
+    ]
 
 
 def test_rejects_go_where_they_are_wanted_and_events_to_the_tenant(orders: Path) -> None:
