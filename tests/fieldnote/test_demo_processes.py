@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from everlog.core.envelope import StoredEvent
 from tests.fieldnote.parts import stored
 
 RUN = "import sys; from everlog.fieldnote.demo import run; run(sys.argv[1], wait=sys.argv[2] == 'wait')"
@@ -71,7 +72,10 @@ def test_killed_in_the_middle_it_is_completed_by_running_again(
 
 def _beside_the_incident(events: list[Any]) -> list[Any]:
     """An incident tells how many attempts there were and how the last one ended, and a kill is one of them."""
-    return [event._replace(data=None) if event.type == "incident.opened" else event for event in events]
+    return [
+        one._replace(data=None) if isinstance(one, StoredEvent) and one.type == "incident.opened" else one
+        for one in events
+    ]
 
 
 def test_several_at_once_store_what_one_would_have(tmp_path: Path, whole: list[object]) -> None:
