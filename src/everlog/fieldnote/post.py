@@ -14,7 +14,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Protocol
 
-from everlog import EverlogError, Misconfigured, Transient
+from everlog import Misconfigured, Transient
 
 SETTING = "EVERLOG_SMTP"
 DOMAIN = "fieldnote.example"
@@ -23,10 +23,8 @@ SENDER = Address("Fieldnote", "hello", DOMAIN)
 _SECONDS = 10.0
 
 
-class Undeliverable(EverlogError):
+class Undeliverable(Exception):
     """This one mail cannot be delivered; others may."""
-
-    code = "undeliverable"
 
 
 class Post(Protocol):
