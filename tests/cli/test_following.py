@@ -6,6 +6,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from everlog.adapters.sqlite.checkpoints import boot_clock
+from everlog.core.ids import new_id
 from tests.cli.conftest import PROGRAM, Ran, event, fill, here
 from tests.cli.test_filters import CONDITIONS, positions
 from tests.following.parts import eventually
@@ -518,6 +520,8 @@ def test_what_a_killed_worker_had_another_takes_over(log: Path) -> None:
 
 def test_two_workers_share_the_work_and_one_goes_on_alone(log: Path) -> None:
     with running("worker", "--lease", "1") as one, running("worker", "--lease", "1") as other:
+        for worker in (one, other):
+            until_told(worker, lambda line: "runs " in line)
         eventually(lambda: len(mails(log)) == 4)
         eventually(lambda: len(owners(log)) == 5 and all(owners(log).values()))
         one.terminate()
@@ -695,12 +699,19 @@ def test_bench_takes_as_long_and_as_many_as_asked_and_leaves_nothing(
         used.append(Path(str(path).removeprefix("file:")))
         return open_log(path, *arguments, **more)
 
+    writers = set[str]()
+
+    def made() -> bytes:
+        writers.add(threading.current_thread().name)
+        return new_id()
+
     monkeypatch.setattr(sqlite3, "connect", connect)
+    monkeypatch.setattr("everlog.cli.bench.new_id", made)
     began = time.monotonic()
     ran = here("bench", "--seconds", "0.6", "--writers", "40", "--folder", "disk", "--json")
     taken = time.monotonic() - began
     assert ran.code == 0
-    assert ran.data["writers"] == 40
+    assert ran.data["writers"] == len(writers) == 40
     assert ran.data["events"] >= 40
     assert 0 < ran.data["p50_ms"] <= ran.data["p99_ms"] <= ran.data["longest_ms"]
     assert taken >= 0.6

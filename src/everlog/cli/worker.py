@@ -1,7 +1,7 @@
 """`everlog worker`: every projection and processor of an application, until it is told to stop."""
 
 import signal
-import threading
+from queue import Empty, SimpleQueue
 from typing import Annotated
 
 import typer
@@ -41,17 +41,18 @@ def worker(
 ) -> int:
     """Run all projections and processors, in as many workers as you like. SIGTERM and Ctrl-C let them finish."""
     platform = call.application("a worker")
-    stopping = threading.Event()
+    # A queue and no `threading.Event`: a signal that comes just as its `wait` begins would wait for itself in `set`.
+    told: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+        signal.signal(number, lambda number, _: told.put(number))
     with platform.open(call.url, worker=True, lease_seconds=lease) as log:
         assert log.worker is not None
         call.output.note(f"worker {log.worker.owner} runs {', '.join(log.worker.followers) or 'nothing'}")
         if once:
-            while not stopping.is_set() and not log.worker.drain(0.2, lanes=True):
+            while told.empty() and not log.worker.drain(0.2, lanes=True):
                 pass
         else:
-            while not stopping.wait(report or None):
+            while not _came(told, report or None):
                 call.output.note(", ".join(map(_told, lags(log.store))))
         finished = log.worker.stop(drain)
         call.output.listing(LAGS, lags(log.store))
@@ -59,6 +60,14 @@ def worker(
         call.output.warn(f"not all was finished within {drain:g} s: it will be handled again")
         return ExitCode.PARTIAL
     return ExitCode.OK
+
+
+def _came(told: "SimpleQueue[int]", seconds: float | None) -> bool:
+    try:
+        told.get(timeout=seconds)
+    except Empty:
+        return False
+    return True
 
 
 def _told(lag: Lag) -> str:

@@ -6,12 +6,12 @@ id, and what is stored already is not stored again. Other tenants of the log are
 
 import logging
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from queue import SimpleQueue
 from urllib.parse import unquote, urlsplit
 
 from everlog import (
@@ -189,11 +189,11 @@ def _made_folder(url: str) -> Path:
 
 
 def _wait_until_stopped() -> None:
-    stopped = threading.Event()
-    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+    told: SimpleQueue[int] = SimpleQueue()  # unlike an event, it may be written to while its reader is interrupted
+    before = signal.signal(signal.SIGTERM, lambda number, _: told.put(number))
     try:
         say("Waiting: Ctrl-C stops.")
-        stopped.wait()
+        told.get()
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # what a shell expects of a program that was interrupted
     finally:
