@@ -50,6 +50,7 @@ TARGETS = (
             "the same, no tags": Pair("cases:append_tasks_untagged", "peer_eventsourcing:append_threads"),
             EVENTSOURCE_PY: Pair("cases:append_tasks", "peer_eventsource_py:append_tasks"),
             "raw, batches of 64": Pair("cases:append_tasks", "raw:append_batches"),
+            "limit: raw by eventsourcing": Pair("raw:append_batches", "peer_eventsourcing:append_threads"),
         },
     ),
     Target(
