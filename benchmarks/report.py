@@ -17,7 +17,7 @@ from benchmarks.targets import Pair, Target
 
 Row = dict[str, Any]
 
-_WIDTH = 100  # where there is no terminal
+_WIDTH = 112  # where there is no terminal
 
 
 def row_of(target: Target, rounds: Sequence[Round]) -> Row:
