@@ -1,7 +1,9 @@
 """`everlog worker`: every projection and processor of an application, until it is told to stop."""
 
+import math
 import signal
-from queue import Empty, SimpleQueue
+import threading
+import time
 from typing import Annotated
 
 import typer
@@ -13,6 +15,8 @@ from everlog.cli.grammar import command
 from everlog.cli.opening import Call
 from everlog.cli.projections import LAGS
 from everlog.subscription.follower import LEASE_SECONDS
+
+_LOOK_SECONDS = 0.1
 
 
 @command(
@@ -41,18 +45,17 @@ def worker(
 ) -> int:
     """Run all projections and processors, in as many workers as you like. SIGTERM and Ctrl-C let them finish."""
     platform = call.application("a worker")
-    # A queue and no `threading.Event`: a signal that comes just as its `wait` begins would wait for itself in `set`.
-    told: SimpleQueue[int] = SimpleQueue()
+    stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: told.put(number))
+        signal.signal(number, lambda *_: stopping.set())
     with platform.open(call.url, worker=True, lease_seconds=lease) as log:
         assert log.worker is not None
         call.output.note(f"worker {log.worker.owner} runs {', '.join(log.worker.followers) or 'nothing'}")
         if once:
-            while told.empty() and not log.worker.drain(0.2, lanes=True):
+            while not stopping.is_set() and not log.worker.drain(0.2, lanes=True):
                 pass
         else:
-            while not _came(told, report or None):
+            while not _told_to_stop(stopping, report or math.inf):
                 call.output.note(", ".join(map(_told, lags(log.store))))
         finished = log.worker.stop(drain)
         call.output.listing(LAGS, lags(log.store))
@@ -62,12 +65,16 @@ def worker(
     return ExitCode.OK
 
 
-def _came(told: "SimpleQueue[int]", seconds: float | None) -> bool:
-    try:
-        told.get(timeout=seconds)
-    except Empty:
-        return False
-    return True
+def _told_to_stop(stopping: threading.Event, seconds: float) -> bool:
+    """Whether that came within so many seconds.
+
+    Not by `stopping.wait`: a signal that comes just as it begins to wait does not end it, or waits in `set` for a lock
+    that the wait holds.
+    """
+    until = time.monotonic() + seconds
+    while not stopping.is_set() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, _LOOK_SECONDS))
+    return stopping.is_set()
 
 
 def _told(lag: Lag) -> str:

@@ -6,12 +6,12 @@ id, and what is stored already is not stored again. Other tenants of the log are
 
 import logging
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import SimpleQueue
 from urllib.parse import unquote, urlsplit
 
 from everlog import (
@@ -189,11 +189,12 @@ def _made_folder(url: str) -> Path:
 
 
 def _wait_until_stopped() -> None:
-    told: SimpleQueue[int] = SimpleQueue()  # unlike an event, it may be written to while its reader is interrupted
-    before = signal.signal(signal.SIGTERM, lambda number, _: told.put(number))
+    stopped = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: stopped.set())
     try:
         say("Waiting: Ctrl-C stops.")
-        told.get()
+        while not stopped.is_set():  # a signal that comes just as `stopped.wait` begins would not end it
+            time.sleep(0.1)
     except KeyboardInterrupt:
         raise SystemExit(130) from None  # what a shell expects of a program that was interrupted
     finally:
