@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from everlog.adapters.sqlite.append import Group
+from everlog.adapters.sqlite.append import close_group, open_group
 from everlog.adapters.sqlite.connections import Connections, transaction
 from everlog.adapters.sqlite.translate import translated
 from everlog.core.clock import Clock
@@ -44,14 +44,14 @@ class JoinedTransaction:
                 "the transaction everlog opened was ended inside the block: these events are not stored; "
                 "leave COMMIT and ROLLBACK to the end of the block"
             )
-        group = Group(self._connection, self._clock, self._inline)
+        group = open_group(self._connection, self._clock, self._inline)
         answers: list[Appended] = []
         for prepared in waiting:
             [verdict] = group.add([prepared])
             if isinstance(verdict, EverlogError):
                 raise verdict
             answers.append(verdict)
-        self.stored += group.flush()
+        self.stored += close_group(self._connection, group)
         return answers
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 
-from everlog.adapters.sqlite.append import Group
+from everlog.adapters.sqlite.append import close_group, open_group
 from everlog.adapters.sqlite.checkpoints import LeaseClock, SqliteCheckpoints, boot_clock
 from everlog.adapters.sqlite.connections import Connections, outcome_unknown
 from everlog.adapters.sqlite.desk import sqlite_desk
@@ -188,11 +188,11 @@ class SqliteStore:
         with self._connections.write() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                group = Group(connection, self._clock, self._inline)
+                group = open_group(connection, self._clock, self._inline)
                 verdicts: list[Verdict] = []
                 while drawn := list(islice(requests, DRAWN)):
                     verdicts += group.add(drawn)
-                stored = group.flush()
+                stored = close_group(connection, group)
                 self._crash("append.before_commit")
             except BaseException:
                 connection.rollback()
