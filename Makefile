@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup run test check bench campaign clean help
+.PHONY: setup run run-sqlite run-postgres test check bench campaign clean help
 
 # The first Python on PATH that is new enough. `make PY=/path/to/python test` overrides the search.
 ifndef PY
@@ -14,6 +14,7 @@ endif
 VENV := .venv
 BENCH_VENV := .venv-bench
 WORKERS ?= auto
+DB ?= sqlite
 
 # The test suite compiles a small fault-injection library; a machine without a C compiler gets one from a wheel.
 COMPILER := $(shell command -v cc || command -v gcc || command -v clang)
@@ -22,9 +23,15 @@ TEST_STAMPS := $(VENV)/.test $(if $(COMPILER),,$(VENV)/.zig)
 setup: $(TEST_STAMPS) ## make .venv ready for an editor, the tests and the checks
 	@echo "$(VENV) is ready"
 
-run: $(VENV)/.run ## start the demo on an embedded log and say what to look at (ARGS=--no-wait to exit)
+run: run-$(DB) ## start the demo on an embedded log and say what to look at (ARGS=--no-wait to exit, DB=postgres)
+
+run-sqlite: $(VENV)/.run
 	@mkdir -p .everlog
 	@$(VENV)/bin/everlog demo --store sqlite:///.everlog/demo.db $(ARGS)
+
+run-postgres: $(VENV)/.postgres
+	@$(VENV)/bin/python -m everlog.testing.postgres run --data .everlog/postgres -- \
+		sh -c 'exec $(VENV)/bin/everlog demo --store "$$EVERLOG_STORE" $(ARGS)'
 
 test: $(TEST_STAMPS) ## run the whole test suite (ARGS="-k relay" to narrow it, WORKERS=0 for one process)
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) $(ARGS)
@@ -41,8 +48,9 @@ bench: $(BENCH_VENV)/.bench ## measure against other libraries in one interleave
 campaign: $(TEST_STAMPS) ## the long fault-injection runs that `make test` leaves out
 	@$(VENV)/bin/python -m tests.campaign $(ARGS)
 
-clean: ## remove both environments, the caches and the demo's database
+clean: ## remove both environments, the caches and the demo's databases
 	@rm -rf $(VENV) $(BENCH_VENV) $(VENV)-boot $(BENCH_VENV)-boot .everlog/demo.db* dist
+	@rm -rf $(realpath .everlog/postgres) .everlog/postgres
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis/examples
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -52,11 +60,12 @@ help: ## list the targets
 
 # One environment is filled one set after another, so that `make -j` never runs two installers in it.
 $(VENV)/.run: requirements/run.txt | $(VENV)/.made
-$(VENV)/.test: requirements/test.txt | $(VENV)/.run
+$(VENV)/.postgres: requirements/postgres.txt | $(VENV)/.run
+$(VENV)/.test: requirements/test.txt | $(VENV)/.postgres
 $(VENV)/.zig: requirements/zig.txt | $(VENV)/.test
 $(BENCH_VENV)/.bench: requirements/bench.txt | $(BENCH_VENV)/.made
 
-$(VENV)/.run $(VENV)/.test $(VENV)/.zig $(BENCH_VENV)/.bench:
+$(VENV)/.run $(VENV)/.postgres $(VENV)/.test $(VENV)/.zig $(BENCH_VENV)/.bench:
 	@echo "Installing $< into $(@D) (this once; it may take a minute)"
 	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-deps --require-hashes -r $<
 	@touch $@

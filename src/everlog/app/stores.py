@@ -1,5 +1,6 @@
 """Which adapter serves a URL: the one place that imports by scheme, so that an adapter not used costs nothing."""
 
+from importlib.util import find_spec
 from typing import Protocol
 
 from everlog.core.clock import Clock, system_clock
@@ -25,6 +26,9 @@ class Backend(Store, Protocol):
     def desk(self) -> Desk: ...
 
 
+_KNOWN = "write memory:, sqlite:///shop.db or postgresql://user@host/database"
+
+
 def open_store(
     url: str,
     *,
@@ -33,22 +37,37 @@ def open_store(
     counters: Counters | None = None,
     inline: Inline | None = None,
 ) -> Backend:
-    """Open (and create, where that is safe) the log at `url`: `memory:`, `sqlite:///shop.db`."""
-    scheme = url.partition(":")[0]
-    if scheme in ("sqlite", "memory"):
-        from everlog.adapters.sqlite import SqliteSettings, SqliteStore
+    """Open (and create, where that is safe) the log at `url`: `memory:`, `sqlite:///shop.db`, `postgresql://…`."""
+    match url.partition(":")[0]:
+        case "sqlite" | "memory":
+            from everlog.adapters.sqlite import SqliteSettings, SqliteStore
 
-        settings = SqliteSettings.from_url(url)
-        return SqliteStore(settings, clock=clock, crash=crash, counters=counters or Counters(), inline=inline)
-    raise Misconfigured(f"{url!r} names no store everlog knows: write memory: or sqlite:///shop.db")
+            settings = SqliteSettings.from_url(url)
+            return SqliteStore(settings, clock=clock, crash=crash, counters=counters or Counters(), inline=inline)
+        case "postgresql" | "postgres":
+            _need_psycopg()
+            from everlog.adapters.postgres import PostgresSettings, PostgresStore
+
+            return PostgresStore(PostgresSettings.from_url(url), clock=clock, crash=crash, inline=inline)
+    raise Misconfigured(f"{url!r} names no store everlog knows: {_KNOWN}")
 
 
 def store_exists(url: str) -> bool:
     """Whether there is a log at `url`, without making one; `memory:` is made anew by every process."""
-    scheme = url.partition(":")[0]
-    if scheme in ("sqlite", "memory"):
-        from everlog.adapters.sqlite import SqliteSettings
+    match url.partition(":")[0]:
+        case "sqlite" | "memory":
+            from everlog.adapters.sqlite import SqliteSettings
 
-        path = SqliteSettings.from_url(url).path
-        return path is None or path.exists()
-    raise Misconfigured(f"{url!r} names no store everlog knows: write memory: or sqlite:///shop.db")
+            path = SqliteSettings.from_url(url).path
+            return path is None or path.exists()
+        case "postgresql" | "postgres":
+            _need_psycopg()
+            from everlog.adapters.postgres import PostgresSettings, log_exists
+
+            return log_exists(PostgresSettings.from_url(url))
+    raise Misconfigured(f"{url!r} names no store everlog knows: {_KNOWN}")
+
+
+def _need_psycopg() -> None:
+    if find_spec("psycopg") is None or find_spec("psycopg_pool") is None:
+        raise Misconfigured("a log on PostgreSQL needs psycopg: pip install everlog[postgres]")

@@ -149,9 +149,9 @@ def test_leaving_late_takes_nothing_from_the_new_owner(following: Following, lea
     assert following.checkpoints.claim(NAME, "carl", LEASE) is None
 
 
-def test_a_restart_of_the_machine_ends_every_lease(following: Following, lease: SettableLease) -> None:
+def test_a_restart_of_the_machine_ends_every_lease(following: Following, reboot: Callable[[], None]) -> None:
     claim = claimed(following)
-    lease.reboot()
+    reboot()
     assert progress(following).owner == ""
     taken = claimed(following, owner="bob")
     assert following.checkpoints.claim(NAME, "carl", LEASE) is None

@@ -21,10 +21,11 @@ OpenFollowing = Callable[[Path, Clock, LeaseClock], Following]
 _TOPICS = (checkpoints, fences, folds, lanes, operators, marks, inbox)
 
 
-def following_conformance(open: OpenFollowing, *, shared: bool = True) -> type:
+def following_conformance(open: OpenFollowing, *, shared: bool = True, boots: bool = True) -> type:
     """A test class for one adapter; give it a name that starts with `Test`.
 
-    `shared=False` where opening a folder twice gives two databases (a log in memory).
+    `shared=False` where opening a folder twice gives two databases (a log in memory); `boots=False` where leases run on
+    a clock that goes on while its machine starts again.
     """
 
     class FollowingConformance:
@@ -35,6 +36,10 @@ def following_conformance(open: OpenFollowing, *, shared: bool = True) -> type:
         @pytest.fixture
         def lease(self) -> SettableLease:
             return SettableLease()
+
+        @pytest.fixture
+        def reboot(self, lease: SettableLease) -> Callable[[], None]:
+            return lease.reboot
 
         @pytest.fixture
         def opened(self, tmp_path: Path, clock: SettableClock, lease: SettableLease) -> Callable[[], Following]:
@@ -51,7 +56,7 @@ def following_conformance(open: OpenFollowing, *, shared: bool = True) -> type:
             with closing(opened()) as second:
                 yield second
 
-    absent = set() if shared else {"second"}
+    absent = {fixture for fixture, there in (("second", shared), ("reboot", boots)) if not there}
     for name, test in ((name, test) for topic in _TOPICS for name, test in vars(topic).items()):
         if name.startswith("test_") and absent.isdisjoint(signature(test).parameters):
             if hasattr(FollowingConformance, name):

@@ -5,6 +5,7 @@ from random import Random
 import pytest
 
 from everlog.core.errors import InvalidInput
+from everlog.core.limits import EVENT_BYTES
 from everlog.store.contract import Store
 from everlog.store.query import Filter
 from everlog.testing.conformance.events import append, everything, new_event
@@ -74,6 +75,20 @@ def test_a_window_excludes_after_and_includes_upto(mix: Mix, after: int, upto: i
     last = len(mix.rows) if upto is None else min(upto, len(mix.rows))
     assert sorted(found) == list(range(max(after, 0) + 1, last + 1))
     assert found == sorted(found, reverse=backwards)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(
+    "where", [Filter(None), Filter("acme", types=(("one", None), ("two", None)))], ids=["all", "two"]
+)
+def test_pages_that_end_because_events_are_large_leave_none_out(store: Store, where: Filter, backwards: bool) -> None:
+    data = b'"' + b"x" * (EVENT_BYTES - 2) + b'"'
+    for number in range(50):
+        append(store, new_event(type=("one", "two")[number % 2], data=data))
+    positions = list(range(1, 51))[:: -1 if backwards else 1]
+    assert [event.position for event in store.read(where, backwards=backwards)] == positions
+    assert [event.position for event in store.read(where, backwards=backwards, limit=41)] == positions[:41]
+    assert [event.position for event in store.read_stream("acme", "order-1", backwards=backwards)] == positions
 
 
 def test_a_read_ends_where_the_log_ended_when_it_began(store: Store) -> None:

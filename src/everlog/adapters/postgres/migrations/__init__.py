@@ -1,0 +1,1 @@
+"""Numbered SQL: what `everlog store migrate` runs, each file once and in order."""

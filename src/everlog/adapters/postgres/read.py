@@ -1,0 +1,114 @@
+"""Reading the log: which index drives a filter, and one page of it at a time."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from everlog.adapters.postgres.where import driven_by_tags, residual, types_condition, types_values
+from everlog.core.envelope import StoredEvent
+from everlog.store.query import Filter
+
+Rows = Callable[[str, Sequence[object]], list[Any]]
+
+PAGE = 1000
+_MERGED_TYPES = 100  # each costs a seek a page
+COLUMNS = """e.position, e.tenant, e.stream, e.version, uuid_send(e.id), e.type, e.schema_version,
+    coalesce(e.claimed_at, e.recorded_at), e.recorded_at, e.actor, uuid_send(e.correlation_id),
+    uuid_send(e.causation_id), p.data, p.client"""
+PAYLOAD = "LEFT JOIN everlog_payload p ON p.position = e.position"
+
+_make = StoredEvent._make
+
+
+def read_log(
+    rows: Rows, where: Filter, after: int, upto: int, *, backwards: bool, limit: int | None
+) -> Iterator[StoredEvent]:
+    """Events with `after` < position <= `upto`, a page a query, so no read transaction outlives a page."""
+    left = limit
+    while (left is None or left > 0) and after < upto:
+        size = PAGE if left is None else min(PAGE, left)
+        page = rows(*page_of(where, after, upto, backwards=backwards, size=size))
+        yield from map(_make, page)
+        if len(page) < size:
+            return
+        if backwards:
+            upto = page[-1][0] - 1
+        else:
+            after = page[-1][0]
+        left = None if left is None else left - size
+
+
+def page_of(where: Filter, after: int, upto: int, *, backwards: bool, size: int) -> tuple[str, Sequence[object]]:
+    """The query for one page. Each has one driver that already yields position order, so LIMIT stops early."""
+    sqls, values = residual(where)
+    order = "DESC" if backwards else "ASC"
+    if 1 < len(where.types) <= _MERGED_TYPES and not _narrow(where):
+        return _page_of_types(where, sqls, values, after, upto, order, size)
+    source, driving, driving_values = _driver(where, after)
+    if where.types:
+        driving.append(types_condition(where.types))
+        driving_values += types_values(where.types)
+    conditions = " AND ".join([*driving, "e.position <= ?", *sqls])
+    sql = f"SELECT {COLUMNS} FROM {source} {PAYLOAD} WHERE {conditions} ORDER BY e.position {order} LIMIT ?"
+    return sql, [*driving_values, upto, *values, size]
+
+
+def _narrow(where: Filter) -> bool:
+    """Whether an index narrower than the type's drives the read."""
+    return bool(where.tags and where.tenant) or where.correlation_id is not None or where.actor is not None
+
+
+def _driver(where: Filter, after: int) -> tuple[str, list[str], list[object]]:
+    if where.tags and where.tenant is not None:
+        return driven_by_tags(where.tenant, where.tags, after)
+    tagged = ["EXISTS (SELECT 1 FROM everlog_tag WHERE tenant = e.tenant AND tag = ? AND position = e.position)"]
+    conditions, values = ["e.position > ?", *tagged * len(where.tags)], [after, *where.tags]
+    return "everlog_event e", conditions, list(values)
+
+
+def _page_of_types(
+    where: Filter, sqls: list[str], values: list[object], after: int, upto: int, order: str, size: int
+) -> tuple[str, Sequence[object]]:
+    """The first `size` of each type, merged: a page costs the same however rare the types are."""
+    branches, bound = [], []
+    tagged = ["EXISTS (SELECT 1 FROM everlog_tag WHERE tenant = e.tenant AND tag = ? AND position = e.position)"]
+    for pair in where.types:
+        conditions = [types_condition([pair]), "e.position > ? AND e.position <= ?", *tagged * len(where.tags), *sqls]
+        branches.append(
+            f"(SELECT e.position FROM everlog_event e {PAYLOAD} "
+            f"WHERE {' AND '.join(conditions)} ORDER BY e.position {order} LIMIT ?)"
+        )
+        bound += [*types_values([pair]), after, upto, *where.tags, *values, size]
+    found = " UNION ".join(branches)
+    sql = f"""SELECT {COLUMNS} FROM ({found}) f JOIN everlog_event e ON e.position = f.position {PAYLOAD}
+        ORDER BY e.position {order} LIMIT ?"""
+    return sql, [*bound, size]
+
+
+def read_stream(
+    rows: Rows, tenant: str, stream: str, after: int, upto: int | None, *, backwards: bool
+) -> Iterator[StoredEvent]:
+    """Events with `after` < version <= `upto`."""
+    order = "DESC" if backwards else "ASC"
+    sql = f"""SELECT {COLUMNS} FROM everlog_event e {PAYLOAD} WHERE e.tenant = ? AND e.stream = ?
+        AND e.version > ? AND e.version <= ? ORDER BY e.version {order} LIMIT {PAGE}"""
+    last = 2**63 - 1 if upto is None else upto
+    while after < last:
+        page = rows(sql, (tenant, stream, after, last))
+        yield from map(_make, page)
+        if len(page) < PAGE:
+            return
+        if backwards:
+            last = page[-1][3] - 1
+        else:
+            after = page[-1][3]
+
+
+def first_where(low: int, high: int, reached: Callable[[int], bool]) -> int:
+    """The smallest number in low..high for which `reached` holds, or high + 1: a binary search."""
+    while low <= high:
+        middle = (low + high) // 2
+        if reached(middle):
+            high = middle - 1
+        else:
+            low = middle + 1
+    return low

@@ -1,0 +1,255 @@
+"""`Store` on one PostgreSQL database."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from uuid import UUID
+
+import psycopg
+from psycopg import Connection
+from psycopg.errors import InvalidSqlStatementName
+
+from everlog.adapters.postgres.announce import Announcer, Listener
+from everlog.adapters.postgres.append import (
+    IN_THE_WAY,
+    append_in_one_flush,
+    append_under_lock,
+    tells_versions,
+)
+from everlog.adapters.postgres.checkpoints import LeaseClock, PostgresCheckpoints
+from everlog.adapters.postgres.connections import Connections, lost, pauses
+from everlog.adapters.postgres.desk import postgres_desk
+from everlog.adapters.postgres.examine import examine, refuse_unsafe
+from everlog.adapters.postgres.folds import PostgresFoldStates
+from everlog.adapters.postgres.inline import put_in_force
+from everlog.adapters.postgres.join import JoinedTransaction, joined
+from everlog.adapters.postgres.migrate import check, stored_format
+from everlog.adapters.postgres.read import COLUMNS, PAYLOAD, Rows, first_where, read_log, read_stream
+from everlog.adapters.postgres.settings import PostgresSettings
+from everlog.adapters.postgres.snapshots import PostgresSnapshots
+from everlog.adapters.postgres.streams import list_streams
+from everlog.adapters.postgres.translate import TROUBLE, outcome_unknown, translated, unavailable
+from everlog.core.clock import Clock, system_clock
+from everlog.core.crash import CrashPoint, nothing
+from everlog.core.envelope import Append, Appended, Head, StoredEvent, StreamHead
+from everlog.core.errors import EverlogError
+from everlog.store.contract import Finding, Inline, LeafRow, Release, Verdict
+from everlog.store.group import GroupCommit
+from everlog.store.prepare import PreparedAppend, prepare
+from everlog.store.query import Filter
+
+_GROUP_EVENTS, _GROUP_BYTES = 1000, 4 * 1024 * 1024
+_RECORD_RELEASE = """
+    INSERT INTO everlog_release SELECT e.position, %s, %s, %s FROM everlog_event e
+    WHERE e.position = ANY(%s::bigint[]) ON CONFLICT DO NOTHING"""
+_RELEASE = "DELETE FROM everlog_payload WHERE position = ANY(%s::bigint[])"
+
+
+def log_exists(settings: PostgresSettings) -> bool:
+    """Whether the database holds a log, without making one; raises `StoreUnavailable` when nobody answers."""
+    with translated(), psycopg.connect(settings.conninfo, autocommit=True) as connection:
+        return stored_format(connection) > 0
+
+
+class PostgresStore:
+    """One log in one database; see `everlog.store.contract.Store` for what each call promises."""
+
+    def __init__(
+        self,
+        settings: PostgresSettings,
+        *,
+        clock: Clock = system_clock,
+        crash: CrashPoint = nothing,
+        inline: Inline | None = None,
+        lease_clock: LeaseClock | None = None,
+    ) -> None:
+        self._connections = Connections(settings)
+        self._clock, self._crash, self._inline = clock, crash, inline
+        self._hint: Callable[[], None] = lambda: None
+        self._listener: Listener | None = None
+        self._announcer = Announcer(settings)
+        self._group = GroupCommit(self._write_group)
+        try:
+            with translated(), self._connections.connection() as connection:
+                refuse_unsafe(connection, settings)
+                check(connection)
+            self._log_id = self.head().log_id
+        except BaseException:
+            self._connections.close()
+            raise
+        self.snapshots = PostgresSnapshots(self._connections)
+        self.checkpoints = PostgresCheckpoints(self._connections, clock, lease_clock, crash)
+        self.fold_states = PostgresFoldStates(self._connections)
+        self.desk = postgres_desk(self._connections, clock)
+
+    def append(self, request: Append) -> Appended:
+        verdict = self.append_each([request])[0]
+        if isinstance(verdict, EverlogError):
+            raise verdict
+        return verdict
+
+    def append_each(self, requests: Sequence[Append]) -> list[Verdict]:
+        verdicts: list[Verdict | None] = []
+        ready: list[PreparedAppend] = []
+        for request in requests:
+            try:
+                ready.append(prepare(request, self._log_id))
+                verdicts.append(None)
+            except EverlogError as error:
+                verdicts.append(error)
+        stored = iter(self._group.append_each(ready))
+        return [next(stored) if verdict is None else verdict for verdict in verdicts]
+
+    def read(
+        self,
+        where: Filter,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        backwards: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[StoredEvent]:
+        head = self.head().position
+        last = head if upto is None else min(upto, head)
+        if where.recorded_since is not None:
+            after = max(after, self._position_before(where.recorded_since, head))
+        if where.recorded_until is not None:
+            last = min(last, self._position_before(where.recorded_until + 1, head))
+        rows = self._rows_of(where.tenant)
+        return read_log(rows, where, after, last, backwards=backwards, limit=limit)
+
+    def read_stream(
+        self, tenant: str, stream: str, *, after: int = 0, upto: int | None = None, backwards: bool = False
+    ) -> Iterator[StoredEvent]:
+        return read_stream(self._rows_of(tenant), tenant, stream, after, upto, backwards=backwards)
+
+    def find(self, tenant: str, ids: Iterable[bytes]) -> dict[bytes, StoredEvent]:
+        sql = f"SELECT {COLUMNS} FROM everlog_event e {PAYLOAD} WHERE e.id = ANY(?) AND e.tenant = ?"
+        found = self._rows_of(tenant)(sql, ([UUID(bytes=id) for id in ids if len(id) == 16], tenant))
+        return {row[4]: StoredEvent(*row) for row in found}
+
+    def streams(self, tenant: str | None, category: str | None = None) -> Iterator[StreamHead]:
+        return list_streams(self._rows_of(tenant), tenant, category)
+
+    def version_at(
+        self, tenant: str, stream: str, *, position: int | None = None, recorded_at: int | None = None
+    ) -> int:
+        last = self._number("SELECT max(version) FROM everlog_event WHERE tenant = ? AND stream = ?", tenant, stream)
+        if position is not None:
+            last = first_where(1, last, self._beyond("position", tenant, stream, position)) - 1
+        if recorded_at is not None:
+            last = first_where(1, last, self._beyond("recorded_at", tenant, stream, recorded_at)) - 1
+        return last
+
+    def head(self) -> Head:
+        sql = "SELECT position, recorded_at, log_id, incarnation FROM everlog_log"
+        return Head(*self._connections.rows(sql)[0])
+
+    def release(self, release: Release) -> int:
+        positions = list(release.positions)
+        with translated(), self._connections.transaction() as connection:
+            connection.execute(_RECORD_RELEASE, (release.act, release.reason, self._clock(), positions))
+            return connection.execute(_RELEASE, (positions,)).rowcount
+
+    def leaves(self, *, after: int = 0, upto: int | None = None) -> Iterator[LeafRow]:
+        last = self.head().position if upto is None else upto
+        sql = f"""SELECT {COLUMNS}, e.claimed_at, e.segments, p.salt, p.client_salt, e.leaf
+            FROM everlog_event e {PAYLOAD} WHERE e.position > ? AND e.position <= ? ORDER BY e.position LIMIT 1000"""
+        while page := self._connections.rows(sql, (after, last)):
+            for row in page:
+                claimed_at, segments, salt, client_salt, leaf = row[14:]
+                yield LeafRow(StoredEvent(*row[:14]), claimed_at, segments, (salt, client_salt), leaf)
+            after = page[-1][0]
+
+    def join(self, connection: object) -> AbstractContextManager[JoinedTransaction]:
+        self._connections.check_ready()
+        return joined(self._log_id, self._clock, self._inline, connection)
+
+    def put_in_force(self, inline: Inline) -> None:
+        put_in_force(self._connections, self, inline)
+
+    def on_append(self, hint: Callable[[], None]) -> None:
+        """Also called when another process says that it appended; that costs a connection that listens."""
+        self._hint = hint
+        if self._listener is None:
+            self._listener = Listener(self._connections.settings, lambda: self._hint())
+
+    def examine(self, *, deep: bool = False) -> Iterator[Finding]:
+        return examine(self._connections, self.leaves() if deep else None, self._clock, self._log_id)
+
+    def close(self, timeout: float = 10.0) -> None:
+        self._group.close(timeout)
+        self._announcer.close()
+        if self._listener is not None:
+            self._listener.close()
+        self._connections.close()
+
+    def _write_group(self, requests: Iterator[PreparedAppend]) -> list[Verdict]:
+        """Appended again under the same ids, on a new connection, as long as its outcome is open: that settles it."""
+        drawn = _drawn(requests)
+        until = time.monotonic() + self._connections.settings.lock_timeout
+        open_since: Exception | None = None
+        asked_again = False
+        with translated():
+            for pause in pauses():
+                try:
+                    with self._connections.writer() as connection:
+                        return self._commit_group(connection, drawn, asked_again)
+                except InvalidSqlStatementName:  # prepared in a flush that was refused before it came to that
+                    connection.close()
+                    continue
+                except TROUBLE as error:
+                    if open_since is None and lost(error, connection):
+                        open_since = error
+                    if time.monotonic() + pause > until:
+                        raise outcome_unknown(error) if open_since else unavailable(error) from error
+                asked_again = True
+                time.sleep(pause)
+        raise AssertionError("pauses never end")
+
+    def _commit_group(self, connection: Connection, drawn: list[PreparedAppend], asked_again: bool) -> list[Verdict]:
+        pooled = connection.prepare_threshold is None
+        verdicts: list[Verdict] | None = None
+        stored = 1
+        self._crash("append.before_commit")
+        if not asked_again and tells_versions(drawn):
+            try:
+                verdicts = append_in_one_flush(connection, drawn, self._clock, pooled=pooled)
+            except IN_THE_WAY:
+                connection.rollback()
+        if verdicts is None:
+            verdicts, stored = append_under_lock(connection, drawn, self._clock, self._inline, pooled=pooled)
+        self._crash("append.after_commit")
+        if stored:
+            self._hint()
+            self._announcer.appended()
+        return verdicts
+
+    def _rows_of(self, tenant: str | None) -> Rows:
+        return partial(self._connections.rows, tenant=tenant)
+
+    def _position_before(self, recorded_at: int, head: int) -> int:
+        """The last position recorded before this time; positions and `recorded_at` grow together."""
+        sql = "SELECT recorded_at FROM everlog_event WHERE position = ?"
+        return first_where(1, head, lambda position: self._number(sql, position) >= recorded_at) - 1
+
+    def _beyond(self, column: str, tenant: str, stream: str, limit: int) -> Callable[[int], bool]:
+        sql = f"SELECT {column} FROM everlog_event WHERE tenant = ? AND stream = ? AND version = ?"
+        return lambda version: self._number(sql, tenant, stream, version) > limit
+
+    def _number(self, sql: str, *values: object) -> int:
+        return int(self._connections.rows(sql, values)[0][0] or 0)
+
+
+def _drawn(requests: Iterator[PreparedAppend]) -> list[PreparedAppend]:
+    """As many as one transaction should hold."""
+    drawn: list[PreparedAppend] = []
+    events = size = 0
+    for prepared in requests:
+        drawn.append(prepared)
+        events += len(prepared.events)
+        size += sum(len(event.new.data) for event in prepared.events)
+        if events >= _GROUP_EVENTS or size >= _GROUP_BYTES:
+            break
+    return drawn

@@ -1,0 +1,25 @@
+"""What any test may ask for."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from everlog.testing.postgres import Server
+from tests.postgres import server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Server:
+    """The PostgreSQL of this test process. A test that kills its server starts another, with `running()`."""
+    return server.postgres_server()
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """The URL of an empty PostgreSQL database of this test alone."""
+    with server.empty_database() as url:
+        yield url
+
+
+def pytest_unconfigure() -> None:
+    server.stop_server()
