@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import psycopg
 from psycopg import Connection
+from psycopg.errors import InvalidSqlStatementName
 from psycopg.types.numeric import Int8
 from psycopg_pool import ConnectionPool
 
@@ -27,6 +28,10 @@ _HOLDER = f"""SELECT set_config('statement_timeout', '{HOLDER_MS}', %s),
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
 
 T = TypeVar("T")
+
+
+class ConnectionLost(Exception):
+    """The connection is gone, and with it the answer to what was sent last."""
 
 
 class Connections:
@@ -82,13 +87,13 @@ class Connections:
         with translated():
             until = time.monotonic() + self.settings.lock_timeout
             for pause in pauses():
-                try:
-                    with self.connection() as connection:
+                with self.connection() as connection:
+                    try:
                         return ask(connection)
-                except psycopg.OperationalError as error:
-                    if not lost(error, connection) or time.monotonic() + pause > until:
-                        raise
-                    time.sleep(pause)
+                    except psycopg.OperationalError as error:
+                        if not lost(error, connection) or time.monotonic() + pause > until:
+                            raise
+                time.sleep(pause)
         raise AssertionError("pauses never end")
 
     @contextmanager
@@ -99,10 +104,20 @@ class Connections:
 
     @contextmanager
     def writer(self) -> Iterator[Connection]:
-        """A connection that appends: the server cuts it off when it holds the head too long."""
+        """A connection that appends: the server cuts it off when it holds the head too long.
+
+        Raises `ConnectionLost` when it broke in the block, so that nobody knows what became of what was sent last.
+        """
         self.check_ready()
         with self._writers.connection() as connection:
-            yield connection
+            try:
+                yield connection
+            except psycopg.Error as error:
+                if isinstance(error, InvalidSqlStatementName):  # prepared in a flush that was refused before that
+                    connection.close()
+                if lost(error, connection):
+                    raise ConnectionLost(str(error)) from error
+                raise
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import Connection
-from psycopg.errors import InvalidSqlStatementName
+from psycopg_pool import PoolClosed
 
 from everlog.adapters.postgres.announce import Announcer, Listener
 from everlog.adapters.postgres.append import (
@@ -18,7 +18,7 @@ from everlog.adapters.postgres.append import (
     tells_versions,
 )
 from everlog.adapters.postgres.checkpoints import LeaseClock, PostgresCheckpoints
-from everlog.adapters.postgres.connections import Connections, lost, pauses
+from everlog.adapters.postgres.connections import ConnectionLost, Connections, pauses
 from everlog.adapters.postgres.desk import postgres_desk
 from everlog.adapters.postgres.examine import examine, refuse_unsafe
 from everlog.adapters.postgres.folds import PostgresFoldStates
@@ -186,34 +186,33 @@ class PostgresStore:
         self._connections.close()
 
     def _write_group(self, requests: Iterator[PreparedAppend]) -> list[Verdict]:
-        """Appended again under the same ids, on a new connection, as long as its outcome is open: that settles it."""
+        """Appended again under the same ids, on a new connection, while its outcome is open: that settles it."""
         drawn = _drawn(requests)
         until = time.monotonic() + self._connections.settings.lock_timeout
-        open_since: Exception | None = None
-        asked_again = False
+        unanswered: ConnectionLost | None = None
+        failed: Exception
         with translated():
-            for pause in pauses():
+            for attempt, pause in enumerate(pauses()):
                 try:
                     with self._connections.writer() as connection:
-                        return self._commit_group(connection, drawn, asked_again)
-                except InvalidSqlStatementName:  # prepared in a flush that was refused before it came to that
-                    connection.close()
-                    continue
+                        return self._commit_group(connection, drawn, again=attempt > 0)
+                except PoolClosed:
+                    raise
+                except ConnectionLost as error:
+                    unanswered = failed = error
                 except TROUBLE as error:
-                    if open_since is None and lost(error, connection):
-                        open_since = error
-                    if time.monotonic() + pause > until:
-                        raise outcome_unknown(error) if open_since else unavailable(error) from error
-                asked_again = True
+                    failed = error
+                if time.monotonic() + pause > until:
+                    raise outcome_unknown(unanswered) if unanswered else unavailable(failed) from failed
                 time.sleep(pause)
         raise AssertionError("pauses never end")
 
-    def _commit_group(self, connection: Connection, drawn: list[PreparedAppend], asked_again: bool) -> list[Verdict]:
+    def _commit_group(self, connection: Connection, drawn: list[PreparedAppend], *, again: bool) -> list[Verdict]:
         pooled = connection.prepare_threshold is None
         verdicts: list[Verdict] | None = None
         stored = 1
         self._crash("append.before_commit")
-        if not asked_again and tells_versions(drawn):
+        if not again and tells_versions(drawn):
             try:
                 verdicts = append_in_one_flush(connection, drawn, self._clock, pooled=pooled)
             except IN_THE_WAY:
