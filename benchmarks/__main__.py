@@ -1,11 +1,14 @@
 """`python -m benchmarks`: measure, and say for each target of the design's §7 whether it holds."""
 
 import json
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks import postgres
 from benchmarks.one import Sizes
 from benchmarks.report import print_table, row_of
 from benchmarks.rounds import missing, run_rounds
@@ -23,11 +26,16 @@ def main(
     folder: Annotated[Path | None, typer.Option(help="Where to write: its disk is what is measured.")] = None,
     strict: Annotated[bool, typer.Option(help="Exit with 1 when a target does not hold.")] = False,
 ) -> None:
-    """Measure everlog against eventsourcing, eventsource-py and raw SQL, interleaved; progress is on stderr."""
+    """Measure everlog against other libraries and raw SQL, interleaved; progress is on stderr."""
     targets = chosen(only)
     cases = [sorted(case for case in group if missing(case) is None) for group in groups(targets)]
     count, sizes = (3, _QUICK) if quick else (rounds, Sizes())
-    measured = list(run_rounds(cases, count, sizes, seed, folder))
+    if not postgres.on_one_disk(folder):
+        print(
+            "PostgreSQL writes to /var/tmp, which is another disk than the folder: do not compare them", file=sys.stderr
+        )
+    with postgres.serving() if any(target.store == "postgres" for target in targets) else nullcontext():
+        measured = list(run_rounds(cases, count, sizes, seed, folder))
     rows = [row_of(target, measured) for target in targets]
     if as_json:
         print(json.dumps(rows, indent=2))

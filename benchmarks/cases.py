@@ -1,4 +1,4 @@
-"""everlog on SQLite, through the API a user has."""
+"""everlog on either store, through the API a user has."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, count, islice
 from typing import Any
 
-from benchmarks.inputs import IMPORT_MAP, TENANT, csv_files, long_streams, url
+from benchmarks.inputs import IMPORT_MAP, TENANT, csv_files, long_streams, url, url_of
 from benchmarks.one import Job
-from benchmarks.orders import LineAdded, UntaggedLineAdded, orders, plain_orders
+from benchmarks.orders import LineAdded, UntaggedLineAdded, kept_orders, orders, plain_orders
 from benchmarks.timing import Slice, alone, each, tasks, threads
-from benchmarks.workload import LOADED_EVENTS, PAGE, WRITERS, lines, new_id
+from benchmarks.workload import PAGE, lines, new_id
 from everlog import Decider, Log, NoStream, Platform, Recorded
 from everlog.adoption import import_file
 from everlog.core.limits import BATCH_EVENTS
@@ -20,7 +20,7 @@ from everlog.core.limits import BATCH_EVENTS
 def append_tasks(job: Job, kind: type[LineAdded] = LineAdded) -> Iterator[Slice]:
     source, expect = lines(), NoStream()
     with asyncio.Runner() as runner:
-        log = Platform(url(job.folder), kind).open_async()
+        log = Platform(url_of(job), kind).open_async()
         acme = log.tenant(TENANT)
 
         async def append() -> int:
@@ -28,7 +28,7 @@ def append_tasks(job: Job, kind: type[LineAdded] = LineAdded) -> Iterator[Slice]
             done = await acme.append(f"order-{order}", kind(order_id=order, **next(source)), expect=expect)
             return len(done.places)
 
-        yield tasks(runner, WRITERS, append)
+        yield tasks(runner, job.sizes.writers, append)
         runner.run(log.close())
 
 
@@ -38,23 +38,34 @@ def append_tasks_untagged(job: Job) -> AbstractContextManager[Slice]:
 
 @contextmanager
 def append_threads(job: Job) -> Iterator[Slice]:
-    with Platform(url(job.folder), orders).open() as log, threads(WRITERS, _appending(log)) as work:
+    with Platform(url_of(job), orders).open() as log, threads(job.sizes.writers, _appending(log)) as work:
         yield work
 
 
 @contextmanager
 def append_alone(job: Job) -> Iterator[Slice]:
-    with Platform(url(job.folder), orders).open() as log:
+    with Platform(url_of(job), orders).open() as log:
         yield alone(_appending(log))
 
 
 @contextmanager
 def load(job: Job, decider: Decider[Any, Any, Any] = orders) -> Iterator[Slice]:
     order = new_id()
-    _append_lines(job, order)
-    with Platform(url(job.folder), decider).open() as log:
+    _append_lines(job, order, job.sizes.loaded)
+    with Platform(url_of(job), decider).open() as log:
         acme = log.tenant(TENANT)
-        yield alone(lambda: int(acme.state(decider, order).lines == LOADED_EVENTS))
+        yield alone(lambda: int(acme.state(decider, order).lines == job.sizes.loaded))
+
+
+@contextmanager
+def load_snapshot(job: Job) -> Iterator[Slice]:
+    """The last event is appended by a command, after which a snapshot is due."""
+    order = new_id()
+    _append_lines(job, order, job.sizes.loaded - 1)
+    with Platform(url_of(job), kept_orders).open() as log:
+        acme = log.tenant(TENANT)
+        acme.execute(kept_orders, order, LineAdded(order_id=order, **next(lines())))
+        yield alone(lambda: int(acme.state(kept_orders, order).lines == job.sizes.loaded))
 
 
 def load_plain(job: Job) -> AbstractContextManager[Slice]:
@@ -63,7 +74,7 @@ def load_plain(job: Job) -> AbstractContextManager[Slice]:
 
 @contextmanager
 def whole_log(job: Job, decider: Decider[Any, Any, Any] = orders) -> Iterator[Slice]:
-    with Platform(url(long_streams(job)), decider).open() as log:
+    with Platform(url(long_streams(job), job.store), decider).open() as log:
         yield alone(_reading(log))
 
 
@@ -74,7 +85,7 @@ def whole_log_plain(job: Job) -> AbstractContextManager[Slice]:
 @contextmanager
 def import_csv(job: Job) -> Iterator[Slice]:
     files = csv_files(job)
-    with Platform(url(job.folder)).open() as log:
+    with Platform(url_of(job)).open() as log:
         yield each(iter(files), lambda path: import_file(log.store, path, IMPORT_MAP, tenant=TENANT).imported)
 
 
@@ -88,11 +99,12 @@ def _appending(log: Log) -> Callable[[], int]:
     return append
 
 
-def _append_lines(job: Job, order: str) -> None:
+def _append_lines(job: Job, order: str, total: int) -> None:
     source = lines()
-    with Platform(url(job.folder), orders).open() as log:
-        for _ in range(LOADED_EVENTS // BATCH_EVENTS):
-            events = [LineAdded(order_id=order, **next(source)) for _ in range(BATCH_EVENTS)]
+    with Platform(url_of(job), orders).open() as log:
+        for start in range(0, total, BATCH_EVENTS):
+            count = min(BATCH_EVENTS, total - start)
+            events = [LineAdded(order_id=order, **next(source)) for _ in range(count)]
             log.tenant(TENANT).append(orders.stream(order), *events)
 
 

@@ -16,7 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.inputs import TENANT, url
+from benchmarks.inputs import TENANT, url, url_of
 from benchmarks.one import Job, Sizes
 from benchmarks.raw import append_alone
 from benchmarks.timing import Slice, alone
@@ -59,7 +59,7 @@ def rebuild_one_by_one(job: Job) -> AbstractContextManager[Slice]:
 @contextmanager
 def _folding(job: Job, page: int, save_every: int) -> Iterator[Slice]:
     """Folds the log from its start, again and again; neighbours in the log are of different keys."""
-    with platform.open(url(job.folder)) as log:
+    with platform.open(url_of(job)) as log:
         acme, per_batch = log.tenant(TENANT), BATCH_EVENTS
         for number in range(0, job.sizes.log, per_batch):
             events = [Added(f"key-{(number + i) * 7919 % KEYS}", 1) for i in range(per_batch)]

@@ -1,9 +1,11 @@
 """Logs and files that cases only read, made by everlog itself: so raw SQL inserts exactly the rows everlog would."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.one import Job
+from benchmarks import postgres
+from benchmarks.one import Job, StoreName
 from benchmarks.orders import LineAdded, orders
 from benchmarks.workload import CSV_FILES, EVENTS_A_STREAM, Line, lines, new_id, write_csv
 from everlog import NoStream, Platform, Write
@@ -29,18 +31,31 @@ IMPORT_MAP = map_from_toml("""
 """)
 
 
-def url(folder: Path) -> str:
+def url(folder: Path, store: StoreName = "sqlite") -> str:
+    """The log in a folder; on PostgreSQL the one in the database named as the folder is."""
+    if store == "postgres":
+        return postgres.database(database_of(folder))
     return f"sqlite:///{folder / LOG}"
+
+
+def database_of(folder: Path) -> str:
+    return folder.name.partition(".")[0]  # of an input, also while it is made
+
+
+def url_of(job: Job) -> str:
+    return url(job.folder, job.store)
 
 
 def short_streams(job: Job) -> Path:
     """A log of streams with one event each."""
-    return job.prepared("short-streams", lambda folder: _append(folder, job.sizes.raw, 1))
+    return job.prepared(f"short-streams-{job.store}", lambda folder: _append(folder, job.store, job.sizes.raw, 1))
 
 
 def long_streams(job: Job) -> Path:
     """A log of streams with a hundred events each."""
-    return job.prepared("long-streams", lambda folder: _append(folder, job.sizes.log, EVENTS_A_STREAM))
+    return job.prepared(
+        f"long-streams-{job.store}", lambda folder: _append(folder, job.store, job.sizes.log, EVENTS_A_STREAM)
+    )
 
 
 def csv_files(job: Job) -> list[Path]:
@@ -50,7 +65,7 @@ def csv_files(job: Job) -> list[Path]:
 
 def imported(job: Job) -> Path:
     """The log that importing those files makes."""
-    return job.prepared("imported", lambda folder: _import(folder, csv_files(job)))
+    return job.prepared(f"imported-{job.store}", lambda folder: _import(folder, job.store, csv_files(job)))
 
 
 def new_order(source: Iterator[Line], count: int) -> Write:
@@ -60,9 +75,9 @@ def new_order(source: Iterator[Line], count: int) -> Write:
     return Write(f"order-{order}", *events, expect=NoStream())
 
 
-def _append(folder: Path, events: int, events_a_stream: int) -> None:
+def _append(folder: Path, store: StoreName, events: int, events_a_stream: int) -> None:
     source = lines()
-    with Platform(_unsafe(folder), orders).open() as log:
+    with _filling(folder, store), Platform(_unsafe(folder, store), orders).open() as log:
         acme = log.tenant(TENANT)
         for _ in range(events // BATCH_EVENTS):
             acme.append_batch(*[new_order(source, events_a_stream) for _ in range(BATCH_EVENTS // events_a_stream)])
@@ -73,12 +88,21 @@ def _write_files(folder: Path, rows: int) -> None:
         write_csv(folder / f"{number}.csv", rows // CSV_FILES)
 
 
-def _import(folder: Path, files: Iterable[Path]) -> None:
-    with Platform(_unsafe(folder)).open() as log:
+def _import(folder: Path, store: StoreName, files: Iterable[Path]) -> None:
+    with _filling(folder, store), Platform(_unsafe(folder, store)).open() as log:
         for path in files:
             import_file(log.store, path, IMPORT_MAP, tenant=TENANT)
 
 
-def _unsafe(folder: Path) -> str:
-    """Not synced: filling a log is not measured."""
+@contextmanager
+def _filling(folder: Path, store: StoreName) -> Iterator[None]:
+    yield
+    if store == "postgres":
+        postgres.settle(database_of(folder))
+
+
+def _unsafe(folder: Path, store: StoreName) -> str:
+    """Not synced: filling a log is not measured. On PostgreSQL it would gain nothing."""
+    if store == "postgres":
+        return url(folder, store)
     return f"{url(folder)}?synchronous=OFF&allow_unsafe=synchronous"

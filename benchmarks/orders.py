@@ -58,6 +58,10 @@ def decide(command: object, order: object) -> list[Never]:
     return []
 
 
+def add(line: LineAdded, order: Order) -> list[LineAdded]:
+    return [line]
+
+
 def evolve(order: Order, event: LineAdded) -> Order:
     return Order(order.quantity + event.quantity, order.lines + 1)
 
@@ -68,3 +72,4 @@ def evolve_plain(order: PlainOrder, event: PlainLineAdded) -> PlainOrder:
 
 orders = Decider("order", Order(), decide, evolve, snapshot_every=None)
 plain_orders = Decider("order", PlainOrder(), decide, evolve_plain, snapshot_every=None)
+kept_orders = Decider("order", Order(), add, evolve, snapshot_every=10)

@@ -4,7 +4,7 @@ import os
 import platform
 import sqlite3
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -26,19 +26,19 @@ def row_of(target: Target, rounds: Sequence[Round]) -> Row:
     row |= {"against": target.against, "at_most": target.at_most}
     if target.pair is None:
         return row | {"why": "later"}
-    ratios = _ratios(target.pair, rounds)
+    ratios = _ratios(target, target.pair, rounds)
     if not ratios:
         return row | {"why": _why(target.pair)}
     ratio = round(statistics.median(ratios), 3)
     return row | {
         "ratio": ratio,
         "holds": target.holds(ratio),
-        "ours": _median(target.pair.ours, rounds),
-        "theirs": _median(target.pair.theirs, rounds),
+        "ours": _median(target, target.pair.ours, rounds),
+        "theirs": _median(target, target.pair.theirs, rounds),
         "unit": target.unit,
         "rounds": len(ratios),
         "spread": [round(min(ratios), 3), round(max(ratios), 3)],
-        "also": _medians(target.also, rounds),
+        "also": _medians(target, rounds),
     }
 
 
@@ -58,7 +58,7 @@ def print_table(rows: Sequence[Row]) -> None:
 def machine() -> str:
     """What the figures depend on, for whoever copies them somewhere."""
     found = [f"{os.cpu_count()} cores", f"Python {platform.python_version()}", f"SQLite {sqlite3.sqlite_version}"]
-    for name in ("eventsourcing", "eventsource-py"):
+    for name in ("eventsourcing", "eventsource-py", "umadb", "psycopg"):
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
@@ -66,17 +66,24 @@ def machine() -> str:
     return ", ".join(found)
 
 
-def _ratios(pair: Pair, rounds: Sequence[Round]) -> list[float]:
-    return [one[pair.ours] / one[pair.theirs] for one in rounds if pair.ours in one and pair.theirs in one]
+def _figure(target: Target, rate: float) -> float:
+    """As many a second, or where less is better the milliseconds one takes."""
+    return 1000 / rate if target.at_most else rate
 
 
-def _medians(pairs: Mapping[str, Pair], rounds: Sequence[Round]) -> dict[str, float]:
-    ratios = {what: _ratios(pair, rounds) for what, pair in pairs.items()}
+def _ratios(target: Target, pair: Pair, rounds: Sequence[Round]) -> list[float]:
+    both = [one for one in rounds if pair.ours in one and pair.theirs in one]
+    return [_figure(target, one[pair.ours]) / _figure(target, one[pair.theirs]) for one in both]
+
+
+def _medians(target: Target, rounds: Sequence[Round]) -> dict[str, float]:
+    ratios = {what: _ratios(target, pair, rounds) for what, pair in target.also.items()}
     return {what: round(statistics.median(found), 3) for what, found in ratios.items() if found}
 
 
-def _median(case: str, rounds: Sequence[Round]) -> float:
-    return round(statistics.median([one[case] for one in rounds if case in one]), 1)
+def _median(target: Target, case: str, rounds: Sequence[Round]) -> float:
+    digits = 3 if target.at_most else 1
+    return round(statistics.median([_figure(target, one[case]) for one in rounds if case in one]), digits)
 
 
 def _why(pair: Pair) -> str:

@@ -16,17 +16,27 @@ from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import PIPE
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from benchmarks.one import PREPARED, Sizes
+from benchmarks import postgres
+from benchmarks.one import PREPARED, Sizes, store_of
 from benchmarks.targets import NEEDS
 
 T = TypeVar("T")
 
 Round = Mapping[str, float]
 """Case to how much it did a second; a case that failed is missing."""
+
+
+class Measured(NamedTuple):
+    """How much a second, and how many seconds a step takes: the median, and the slowest but one in a hundred."""
+
+    rate: float
+    p50: float
+    p99: float
+
 
 _ROOT = Path(__file__).parents[1]
 
@@ -47,19 +57,44 @@ def run_rounds(
             _say(f"round {number} of {count}; write and sync 4 KiB: {_sync_micros(Path(inputs)):.0f} µs")
             rates: dict[str, float] = {}
             for group in _shuffled(groups, chance):
-                rates |= _take_turns(_shuffled(group, chance), Path(inputs), sizes, chance)
+                found = take_turns(_shuffled(group, chance), Path(inputs), sizes, chance)
+                rates |= {name: measured.rate for name, measured in found.items()}
             yield rates
 
 
-def _take_turns(group: Sequence[str], inputs: Path, sizes: Sizes, chance: random.Random) -> dict[str, float]:
+def take_turns(group: Sequence[str], inputs: Path, sizes: Sizes, chance: random.Random) -> dict[str, Measured]:
+    """Each case in its process, in turns; what failed is missing."""
     with ExitStack() as stack:
         running = [stack.enter_context(closing(_start(case, inputs, sizes))) for case in group]
         for _ in range(sizes.slices):
             for case in _shuffled(running, chance):
-                case.work(sizes.seconds)
-        for case in running:
-            _say(f"  {case.name:34} " + ("failed" if case.rate is None else f"{case.rate:>12,.1f} /s"))
-        return {case.name: case.rate for case in running if case.rate is not None}
+                case.begin(sizes.seconds)
+                case.finish()
+        return _told(running)
+
+
+def work_together(case: str, count: int, inputs: Path, sizes: Sizes, folder: Path) -> Measured | None:
+    """Several processes of one case at the same time, in one folder, and so on one log."""
+    with ExitStack() as stack:
+        running = [stack.enter_context(closing(_Running(case, inputs, sizes, folder))) for _ in range(count)]
+        for _ in range(sizes.slices):
+            for one in running:
+                one.begin(sizes.seconds)
+            for one in running:
+                one.finish()
+        found = [measured for one in running if (measured := one.measured) is not None]
+    if len(found) < count:
+        return None
+    return Measured(
+        sum(one.rate for one in found), statistics.median(one.p50 for one in found), max(one.p99 for one in found)
+    )
+
+
+def _told(running: Sequence["_Running"]) -> dict[str, Measured]:
+    found = {case.name: case.measured for case in running}
+    for name, measured in found.items():
+        _say(f"  {name:44} " + ("failed" if measured is None else f"{measured.rate:>12,.1f} /s"))
+    return {name: measured for name, measured in found.items() if measured is not None}
 
 
 def _start(case: str, inputs: Path, sizes: Sizes) -> "_Running":
@@ -72,34 +107,49 @@ def _start(case: str, inputs: Path, sizes: Sizes) -> "_Running":
 
 
 class _Running:
-    """One case in its process, ready to work; see `benchmarks.one`. Its stderr is ours."""
+    """One case in its process, ready to work; see `benchmarks.one`. Its stderr is ours.
 
-    def __init__(self, name: str, inputs: Path, sizes: Sizes) -> None:
+    `folder`: one that others work in too, which it leaves as it is.
+    """
+
+    def __init__(self, name: str, inputs: Path, sizes: Sizes, folder: Path | None = None) -> None:
         self.name = name
-        self._folder = tempfile.TemporaryDirectory(dir=inputs)
-        arguments = [name, self._folder.name, str(inputs), msgspec.json.encode(sizes).decode()]
-        command = [sys.executable, "-m", "benchmarks.one", *arguments]
+        self._own = tempfile.TemporaryDirectory(dir=inputs) if folder is None else None
+        arguments = [name, str(folder or Path(self._own.name if self._own else "")), str(inputs)]
+        command = [sys.executable, "-m", "benchmarks.one", *arguments, msgspec.json.encode(sizes).decode()]
         self._process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, cwd=_ROOT)
-        self._done, self._seconds = 0, 0.0
+        self._slices: list[tuple[int, Measured]] = []
         self._failed = self._answer() != ["ready"]
 
     @property
-    def rate(self) -> float | None:
-        return None if self._failed or not self._done else self._done / self._seconds
+    def measured(self) -> Measured | None:
+        done, seconds = sum(done for done, _ in self._slices), sum(done / one.rate for done, one in self._slices)
+        if self._failed or not done:
+            return None
+        parts = [one for _, one in self._slices]
+        p50, p99 = (statistics.median(part) for part in ([one.p50 for one in parts], [one.p99 for one in parts]))
+        return Measured(done / seconds, p50, p99)
 
-    def work(self, seconds: float) -> None:
+    def begin(self, seconds: float) -> None:
+        if not self._failed:
+            print(seconds, file=self._process.stdin, flush=True)
+
+    def finish(self) -> None:
         if self._failed:
             return
-        print(seconds, file=self._process.stdin, flush=True)
         match self._answer():
-            case [done, took]:
-                self._done, self._seconds = self._done + int(done), self._seconds + float(took)
+            case [done, took, p50, p99]:
+                if int(done):
+                    self._slices.append((int(done), Measured(int(done) / float(took), float(p50), float(p99))))
             case _:
                 self._failed = True
 
     def close(self) -> None:
         self._process.communicate()  # closes its stdin, and so it ends
-        self._folder.cleanup()
+        if self._own is not None:
+            if store_of(self.name) == "postgres":
+                postgres.drop(Path(self._own.name).name)
+            self._own.cleanup()
 
     def _answer(self) -> list[str]:
         """Words of one line; none when the process ended."""

@@ -9,7 +9,12 @@ from typing import NamedTuple
 
 RAW, EVENTSOURCING, EVENTSOURCE_PY, UMADB = "raw", "eventsourcing", "eventsource-py", "umadb"
 
-NEEDS = {"peer_eventsourcing": "eventsourcing", "peer_eventsource_py": "eventsource"}
+NEEDS = {
+    "peer_eventsourcing": "eventsourcing",
+    "peer_eventsource_py": "eventsource",
+    "peer_eventsource_py_postgres": "asyncpg",
+    "peer_umadb": "umadb",
+}
 """What must be importable for a module's cases."""
 
 
@@ -85,14 +90,71 @@ TARGETS = (
         "rebuild", "sqlite", "our batch size 1", 50,
         Pair("following:rebuild", "following:rebuild_one_by_one"),
     ),
-    Target("append-64-tasks", "postgres", EVENTSOURCING, 25),
-    Target("append-64-tasks", "postgres", UMADB, 3),
-    Target("append-1-writer", "postgres", EVENTSOURCING, 2),
-    Target("load-1000", "postgres", EVENTSOURCING, 10),
-    Target("whole-log", "postgres", EVENTSOURCING, 4),
-    Target("import", "postgres", RAW, 0.25, unit="rows/s"),
-    Target("rebuild", "postgres", "our batch size 1", 50),
-    Target("live", "postgres", EVENTSOURCING, 1.5, unit="p50", at_most=True),
+    Target(
+        "append-64-tasks", "postgres", EVENTSOURCING, 25,
+        Pair("cases:append_tasks@postgres", "peer_eventsourcing:append_threads@postgres"),
+        {
+            "the same, no tags": Pair(
+                "cases:append_tasks_untagged@postgres", "peer_eventsourcing:append_threads@postgres"
+            ),
+            "our 64 threads": Pair("cases:append_threads@postgres", "peer_eventsourcing:append_threads@postgres"),
+            EVENTSOURCE_PY: Pair("cases:append_tasks@postgres", "peer_eventsource_py_postgres:append_tasks@postgres"),
+            "raw, batches of 64": Pair("cases:append_tasks@postgres", "raw_postgres:append_batches@postgres"),
+            "limit: raw by eventsourcing": Pair(
+                "raw_postgres:append_batches@postgres", "peer_eventsourcing:append_threads@postgres"
+            ),
+        },
+    ),
+    Target(
+        "append-64-tasks", "postgres", UMADB, 3,
+        Pair("cases:append_tasks@postgres", "peer_umadb:append_threads"),
+        {"limit: raw by umadb": Pair("raw_postgres:append_batches@postgres", "peer_umadb:append_threads")},
+    ),
+    Target(
+        "append-1-writer", "postgres", EVENTSOURCING, 2,
+        Pair("cases:append_alone@postgres", "peer_eventsourcing:append_alone@postgres"),
+        {
+            "raw, one row": Pair("cases:append_alone@postgres", "raw_postgres:append_alone@postgres"),
+            UMADB: Pair("cases:append_alone@postgres", "peer_umadb:append_alone"),
+        },
+    ),
+    Target(
+        "load-1000", "postgres", EVENTSOURCING, 10,
+        Pair("cases:load@postgres", "peer_eventsourcing:load@postgres"),
+        {
+            "the same, our dataclasses": Pair("cases:load_plain@postgres", "peer_eventsourcing:load@postgres"),
+            UMADB: Pair("cases:load@postgres", "peer_umadb:load"),
+        },
+        unit="loads/s",
+    ),
+    Target(
+        "whole-log", "postgres", EVENTSOURCING, 4,
+        Pair("cases:whole_log@postgres", "peer_eventsourcing:whole_log@postgres"),
+        {
+            "the same, our dataclasses": Pair(
+                "cases:whole_log_plain@postgres", "peer_eventsourcing:whole_log@postgres"
+            ),
+            UMADB: Pair("cases:whole_log@postgres", "peer_umadb:whole_log"),
+        },
+    ),
+    Target(
+        "import", "postgres", RAW, 0.25,
+        Pair("cases:import_csv@postgres", "raw_postgres:import_batches@postgres"),
+        unit="rows/s",
+    ),
+    Target(
+        "rebuild", "postgres", "our batch size 1", 50,
+        Pair("following:rebuild@postgres", "following:rebuild_one_by_one@postgres"),
+    ),
+    Target(
+        "live", "postgres", EVENTSOURCING, 1.5,
+        Pair("live:fold@postgres", "peer_eventsourcing:live@postgres"),
+        {
+            "our processor": Pair("live:effect@postgres", "peer_eventsourcing:live@postgres"),
+            UMADB: Pair("live:fold@postgres", "peer_umadb:live"),
+        },
+        unit="ms", at_most=True,
+    ),
     Target("group-by", "postgres", "SQL over JSON", 30),
 )  # fmt: skip
 

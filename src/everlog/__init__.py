@@ -1,6 +1,6 @@
 """everlog: one append-only log under a SaaS product, and everything a team builds on it."""
 
-from everlog.app.async_session import AsyncSession
+from everlog.app.async_session import AsyncAdmin, AsyncSession
 from everlog.app.lanes import LaneOperator
 from everlog.app.log import AsyncLog, Log
 from everlog.app.platform import Platform
@@ -17,6 +17,7 @@ from everlog.core.errors import (
     IdempotencyConflict,
     IncompatibleStore,
     InvalidInput,
+    LogClosed,
     Misconfigured,
     NotFound,
     OutcomeUnknown,
@@ -57,6 +58,7 @@ __all__ = [
     "Anything",
     "AppendConditionFailed",
     "Appended",
+    "AsyncAdmin",
     "AsyncLog",
     "AsyncSession",
     "AtPosition",
@@ -84,6 +86,7 @@ __all__ = [
     "LaneFilter",
     "LaneOperator",
     "Log",
+    "LogClosed",
     "Misconfigured",
     "Money",
     "NoStream",

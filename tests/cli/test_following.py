@@ -1,6 +1,7 @@
 """Following the log at a terminal: a test fails if its option is passed over, or an exit code is another."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -16,8 +17,9 @@ from typing import Any
 import pytest
 
 from everlog.adapters.sqlite.checkpoints import boot_clock
+from everlog.cli import worker as cli_worker
 from everlog.core.ids import new_id
-from tests.cli.conftest import PROGRAM, Ran, event, fill, here
+from tests.cli.conftest import PROGRAM, Ran, event, fill, here, store
 from tests.cli.test_filters import CONDITIONS, positions
 from tests.following.parts import eventually
 
@@ -284,7 +286,11 @@ def test_a_processor_that_parked_all_it_may_has_stopped(log: Path) -> None:
     ran = here("processor", "status", "mail", "--json")
     assert (ran.code, ran.data["status"]) == (1, "stopped")
     trouble(log)
-    assert here("dlq", "retry", "mail", "--all").code == 0
+    ran = here("dlq", "retry", "mail", "--all")
+    assert (ran.code, "mail is stopped: `everlog processor resume mail` lets the worker try them" in ran.err) == (
+        0,
+        True,
+    )
     here("processor", "resume", "mail")
     here("worker", "--once")
     assert here("processor", "status", "mail").code == 0
@@ -349,6 +355,29 @@ def test_lanes_are_tried_again_when_asked(parked: Path, options: list[str], trie
     assert [line for line in came if line.endswith("b2")] == (
         ["6 default b2", "7 default b2"] if "default/order-b2" in tried else []
     )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["projection", "list"],
+        ["projection", "status", "revenue"],
+        ["processor", "list"],
+        ["processor", "status", "mail"],
+        ["processor", "pause", "mail"],
+        ["processor", "resume", "mail"],
+        ["dlq", "list"],
+        ["dlq", "retry", "mail", "--all"],
+        ["stream", "list"],
+        ["event", "list", "--raw"],
+    ],
+    ids=" ".join,
+)
+def test_what_needs_no_code_runs_though_the_application_is_broken(parked: Path, line: list[str]) -> None:
+    (parked / "everlog.toml").write_text('app = "broken:platform"\n')
+    (parked / "broken.py").write_text("1 / 0\n")
+    ran = here("--store", "sqlite:///shop.db", *line)
+    assert ran.code == 0, ran.err
 
 
 def test_with_a_canary_the_others_wait_for_the_first(parked: Path) -> None:
@@ -441,6 +470,27 @@ def test_once_stops_when_all_is_done_and_lists_it(log: Path) -> None:
     assert len(mails(log)) == 4
 
 
+def test_once_does_what_a_dead_worker_left_when_its_lease_has_ended(followed: Path) -> None:
+    append(followed, shipped("c3"), placed("d4", 1))
+    dead = store(followed / "shop.db")
+    for one in dead.checkpoints.progress():
+        assert dead.checkpoints.claim(one.name, "dead", 1.5)
+    dead.close()
+    ran = here("worker", "--once", "--lease", "0.4")
+    assert ran.code == 0
+    assert "waiting for another worker to get on with revenue, parcels" in ran.err
+    assert {(one["lag"], one["owner"]) for one in lines("projection", "list")} == {(0, "")}
+    assert "9 default c3" in mails(followed)
+
+
+def test_once_says_what_failed_and_is_done_in_part(log: Path) -> None:
+    trouble(log, "revenue/b2 too cheap")
+    ran = here("worker", "--once")
+    assert (ran.code, "revenue failed at position 5" in ran.err) == (7, True)
+    trouble(log)
+    assert here("worker", "--once").code == 0
+
+
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_finishes_what_is_in_hand(log: Path, sign: signal.Signals) -> None:
     append(log, shipped("slow"))
@@ -489,6 +539,21 @@ def test_it_tells_no_lag_when_asked_for_none(log: Path) -> None:
         worker.terminate()
         code, _, err = ended(worker)
     assert (code, "behind" in err) == (0, False)
+
+
+@pytest.mark.parametrize(("report", "seconds"), [("0", math.inf), ("0.05", 0.05), ("7", 7.0)])
+def test_zero_is_never_and_not_all_the_time(
+    log: Path, monkeypatch: pytest.MonkeyPatch, report: str, seconds: float
+) -> None:
+    asked: list[float] = []
+
+    def told(stopping: threading.Event, between: float) -> bool:
+        asked.append(between)
+        return True
+
+    monkeypatch.setattr(cli_worker, "_told_to_stop", told)
+    assert here("worker", "--report", report).code == 0
+    assert asked == [seconds]
 
 
 def test_the_lease_is_as_long_as_asked(log: Path) -> None:
@@ -563,6 +628,7 @@ def test_tail_begins_where_it_is_told(diverse: Path) -> None:
     assert tail("--from-start") == [1, 2, 3, 4, 5, 6, 7]
     assert tail("--from-start", "--limit", "2") == [1, 2]
     assert tail("--after", "5") == [6, 7]
+    assert tail("--after", "0") == [1, 2, 3, 4, 5, 6, 7]
 
 
 def test_tail_is_of_one_tenant_unless_it_is_of_all(diverse: Path) -> None:

@@ -6,10 +6,7 @@ from typing import Any
 
 import pytest
 
-from everlog import AsyncLog, AsyncSession, Log, Platform, Session
-
-# What only the blocking side has: a transaction on a blocking connection, and what engines use.
-ONLY_BLOCKING = {Session: {"join"}, Log: {"admin", "caused_by"}}
+from everlog import Admin, AsyncAdmin, AsyncLog, AsyncSession, Log, Platform, Session
 
 
 def public(cls: type) -> dict[str, Callable[..., Any]]:
@@ -20,13 +17,12 @@ def parameters(function: Callable[..., Any]) -> list[tuple[str, object, object]]
     return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
 
 
-@pytest.mark.parametrize(("blocking", "asynchronous"), [(Session, AsyncSession), (Log, AsyncLog)])
+@pytest.mark.parametrize(("blocking", "asynchronous"), [(Session, AsyncSession), (Log, AsyncLog), (Admin, AsyncAdmin)])
 def test_both_sides_have_the_same_methods_with_the_same_parameters(
     blocking: type[Any], asynchronous: type[Any]
 ) -> None:
     one, other = public(blocking), public(asynchronous)
-    assert one.keys() - other.keys() == ONLY_BLOCKING[blocking]
-    assert other.keys() - one.keys() == set()
+    assert one.keys() == other.keys()
     assert {name: parameters(one[name]) for name in other} == {name: parameters(other[name]) for name in other}
 
 

@@ -1,5 +1,6 @@
 """What a session does besides `execute`: who acted, whose events, batches, boundaries, reading. Both sides alike."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,10 +16,12 @@ from everlog import (
     AtVersion,
     Criteria,
     Exactly,
+    Fold,
     IdempotencyConflict,
     InvalidInput,
     Misconfigured,
     NoStream,
+    Platform,
     Recorded,
     Session,
     StreamExists,
@@ -276,6 +279,15 @@ class TestBoundaries:
         acme.append_batch(Write("counter-b", Added("b", 7)), unless=taken, after=2)
         assert [event.stream for event in acme.events(tags=["by:7"])] == ["counter-a", "counter-b", "counter-b"]
 
+    def test_after_alone_asks_nothing_and_is_refused(self, open_log: Open) -> None:
+        acme = open_log(platform).tenant("acme")
+        acme.append("counter-a", Added("a", 7))
+        with pytest.raises(InvalidInput, match="after=1 alone asks nothing"):
+            acme.append("counter-a", Added("a", 7), after=1)
+        with pytest.raises(InvalidInput, match="after=1 alone asks nothing"):
+            acme.execute(counters, "a", Add(2), unless=[], after=1)
+        assert len(list(acme.events())) == 1
+
     def test_types_and_tags_must_both_match(self, open_log: Open) -> None:
         acme = open_log(platform).tenant("acme")
         acme.append("counter-a", Added("a", 7), Renamed("a", "x"))
@@ -344,6 +356,30 @@ class TestReading:
             heads = [(head.tenant, head.stream) for head in log.admin().streams()]
             assert heads == [("acme", "counter-a"), ("other", "counter-a"), ("other", "user-b")]
             assert [head.tenant for head in log.admin().streams("counter")] == ["acme", "other"]
+
+    def test_the_async_admin_reads_what_the_blocking_one_reads(self) -> None:
+        total: Fold[int] = Fold("total", initial=0, inline=True)
+
+        @total.on(Added, key=lambda e: "all")
+        def add(sum: int, e: Recorded[Added]) -> int:
+            return sum + e.data.amount
+
+        async def use() -> None:
+            async with Platform("memory:", counters, total).open_async() as log:
+                for tenant in ("acme", "other"):
+                    await log.tenant(tenant).append("counter-a", Added("a", 1), Renamed("a", tenant))
+                blocking, admin = log._blocking.admin(), log.admin()
+                assert [e async for e in admin.events()] == list(blocking.events())
+                assert [e.data.name async for e in admin.events(Renamed)] == ["acme", "other"]
+                assert [head async for head in admin.streams("counter")] == list(blocking.streams("counter"))
+                assert [entry async for entry in admin.audit(limit=3)] == list(blocking.audit(limit=3))
+                assert [state async for state in admin.all(total)] == list(blocking.all(total))
+                [first] = [e async for e in log.tenant("other").events(limit=1)]
+                await log.caused_by(first).append("counter-a", Added("a", 2))
+                *_, last = [e async for e in admin.events()]
+                assert (last.tenant, last.causation_id, last.correlation_id) == ("other", first.id, first.id)
+
+        asyncio.run(use())
 
     def test_events_are_read_by_class(self, open_log: Open) -> None:
         acme = self.filled(open_log)

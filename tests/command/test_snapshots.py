@@ -171,7 +171,7 @@ def test_one_of_another_stream_or_tenant_is_not_used(log: Log) -> None:
     assert log.tenant().state(often, "d").total == 1
 
 
-def test_a_wrong_one_is_noticed_when_it_is_compared_and_replayed(path: Path) -> None:
+def test_a_wrong_one_is_noticed_when_it_is_compared_replayed_and_deleted(path: Path) -> None:
     comparing = Platform("memory:", often, compare_snapshots_every=3)
     with comparing.open(f"sqlite:///{path}{FAST}") as log:
         acme = log.tenant()
@@ -179,8 +179,21 @@ def test_a_wrong_one_is_noticed_when_it_is_compared_and_replayed(path: Path) -> 
         acme.execute(often, "c", Add(1))
         saved_wrong(log, state=WRONG)
         totals = [acme.state(often, "c").total for _ in range(6)]
-        assert totals == [1_000_000, 1_000_000, 31, 1_000_000, 1_000_000, 31]
-        assert (log.counters["snapshots_compared"], log.counters["snapshots_wrong"]) == (2, 2)
+        assert totals == [1_000_000, 1_000_000, 31, 31, 31, 31]
+        assert (log.counters["snapshots_compared"], log.counters["snapshots_wrong"]) == (1, 1)
+        assert list(log.store.snapshots.all(None)) == []
+
+
+def test_one_that_cannot_be_deleted_changes_no_answer(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*where: object) -> int:
+        raise StoreUnavailable("full")
+
+    with Platform("memory:", often, compare_snapshots_every=1).open(f"sqlite:///{path}{FAST}") as log:
+        add(log.tenant(), 31)
+        saved_wrong(log, state=WRONG)
+        monkeypatch.setattr(log.store.snapshots, "delete", refuse)
+        assert log.tenant().state(often, "c").total == sum(range(32))
+        assert log.counters["snapshots_wrong"] == 1
 
 
 def test_a_right_one_is_compared_too_and_is_right(path: Path) -> None:

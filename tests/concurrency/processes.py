@@ -1,4 +1,4 @@
-"""Several processes at one SQLite file: own interpreters, let go at the same moment."""
+"""Several processes at one log: own interpreters, let go at the same moment."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from everlog.adapters.sqlite import SqliteSettings, SqliteStore
+from everlog.app.stores import open_store
 from everlog.core.envelope import Append, NewEvent
 from everlog.core.ids import new_id
 from tests.concurrency.checker import Operation
@@ -42,11 +43,11 @@ def crew(size: int, *, watchers: int = 0) -> Iterator[Crew]:
 
 
 def run_processes(
-    path: Path, crews: Sequence[Sequence[str]], seed: str, over: Sequence[str], seconds: float
+    url: str, crews: Sequence[Sequence[str]], seed: str, over: Sequence[str], seconds: float
 ) -> list[Operation]:
-    """A process for each list of clients' names, with its own store on the file and a thread for each client."""
+    """A process for each list of clients' names, with its own store on the log and a thread for each client."""
     with crew(len(crews)) as processes:
-        running = [processes.pool.submit(_contend, path, names, seed, over, seconds) for names in crews]
+        running = [processes.pool.submit(_contend, url, names, seed, over, seconds) for names in crews]
         return [operation for process in running for operation in process.result()]
 
 
@@ -66,8 +67,8 @@ def write_alone(path: Path, threads: int, seconds: float) -> int:
         return sum(pool.map(write, [f"seat-{new_id().hex()}" for _ in range(threads)]))
 
 
-def _contend(path: Path, names: Sequence[str], seed: str, over: Sequence[str], seconds: float) -> list[Operation]:
-    with closing(SqliteStore(SqliteSettings(path))) as store:
+def _contend(url: str, names: Sequence[str], seed: str, over: Sequence[str], seconds: float) -> list[Operation]:
+    with closing(open_store(url)) as store:
         _start.wait()
         return run_threads(store, [client(name, seed, over) for name in names], seconds)
 

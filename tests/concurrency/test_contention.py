@@ -11,20 +11,30 @@ from pathlib import Path
 
 import pytest
 
-from everlog.adapters.sqlite import SqliteSettings, SqliteStore
+from everlog.app.stores import open_store
 from everlog.core.envelope import Append, Appended
 from everlog.core.errors import WrongExpectedVersion
 from everlog.store.contract import Store
 from tests.concurrency.checker import check
-from tests.concurrency.contention import CASES, CLIENTS, HOT, Case, contend
+from tests.concurrency.contention import CASES, CLIENTS, HOT, ON_A_SERVER, Case, contend
 from tests.concurrency.workload import SEED, client, exercised, logged, run_threads, streams
 
 SECONDS = 2.0
+SECONDS_ON_A_SERVER = 3.0
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_every_answer_given_under_contention_was_possible(case: Case, tmp_path: Path) -> None:
-    done, violations = contend(case, tmp_path / "log.db", seed=SEED, seconds=SECONDS)
+    possible(case, f"sqlite:///{tmp_path}/log.db", SECONDS)
+
+
+@pytest.mark.parametrize("case", ON_A_SERVER, ids=str)
+def test_every_answer_of_a_server_under_contention_was_possible(case: Case, database: str) -> None:
+    possible(case, database, SECONDS_ON_A_SERVER)
+
+
+def possible(case: Case, url: str, seconds: float) -> None:
+    done, violations = contend(case, url, seed=SEED, seconds=seconds)
     print(f"EVERLOG_SEED={SEED} {case}: {dict(done)}")
     assert violations == []
     assert min(done["acknowledged"], done["retries"], done["reads"]) > 0
@@ -47,8 +57,16 @@ class CheckThenAct:
 
 
 def test_a_store_that_checks_first_and_acts_later_is_found_out(tmp_path: Path) -> None:
+    found_out(f"sqlite:///{tmp_path}/log.db")
+
+
+def test_a_server_that_checks_first_and_acts_later_is_found_out(database: str) -> None:
+    found_out(database)
+
+
+def found_out(url: str) -> None:
     clients = [client(str(number), SEED, streams(HOT.streams)) for number in range(CLIENTS)]
-    with closing(SqliteStore(SqliteSettings(tmp_path / "log.db"))) as store:
+    with closing(open_store(url)) as store:
         history = run_threads(CheckThenAct(store), clients, seconds=0.5)
         violations = check(history, logged(store))
     print(f"EVERLOG_SEED={SEED} {dict(exercised(history))}, {len(violations)} violations")

@@ -84,14 +84,17 @@ def _request(stream: str, id: bytes, expect: Exactly | None = None) -> Append:
     return Append(TENANT, (event,), {} if expect is None else {stream: expect})
 
 
-def run_threads(store: Target, clients: Iterable[Client], seconds: float) -> list[Operation]:
-    """Each client on a thread of its own, all let go at once."""
+def run_threads(
+    store: Target, clients: Iterable[Client], seconds: float, *, stop: threading.Event | None = None
+) -> list[Operation]:
+    """Each client on a thread of its own, all let go at once, until the time is up or they are told to stop."""
     running = list(clients)
     start = threading.Barrier(len(running))
+    told = stop or threading.Event()
 
     def run(client: Client) -> list[Operation]:
         start.wait()
-        return _drive(store, client, seconds)
+        return _drive(store, client, seconds, told)
 
     with ThreadPoolExecutor(len(running)) as threads:
         return [operation for seen in threads.map(run, running) for operation in seen]
@@ -111,10 +114,10 @@ def run_tasks(store: Store, clients: Iterable[Client], seconds: float) -> list[O
     return asyncio.run(run())
 
 
-def _drive(store: Target, client: Client, seconds: float) -> list[Operation]:
+def _drive(store: Target, client: Client, seconds: float, stop: threading.Event) -> list[Operation]:
     history: list[Operation] = []
     call, until = next(client), time.monotonic_ns() + int(seconds * 1e9)
-    while (invoked := time.monotonic_ns()) < until:
+    while (invoked := time.monotonic_ns()) < until and not stop.is_set():
         answer: Answer
         try:
             answer = store.append(call) if isinstance(call, Append) else store.version_at(TENANT, call.stream)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from everlog import Decider, Rejected, event
+from everlog import Decider, Fold, Misconfigured, Rejected, event
 from everlog.testing import given
 from tests.domain.shop import Place, Placed, Ship, Shipped, orders
 from tests.domain.shop_aggregate import Order
@@ -24,6 +24,12 @@ def test_an_order_is_shipped_once_it_was_placed() -> None:
 def test_an_order_that_was_not_placed_is_not_shipped() -> None:
     given(orders).when(Ship("o-1")).then_rejected("wrong_moment", status="new")
     given(aggregate_orders).when(Ship("o-1")).then_rejected("wrong_moment")
+
+
+def test_only_a_decider_is_given() -> None:
+    fold: Any = Fold("total", initial=0)
+    with pytest.raises(Misconfigured, match="given takes a decider, not Fold"):
+        given(fold, PLACED)
 
 
 def test_events_alone_lead_to_a_state() -> None:

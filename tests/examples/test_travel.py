@@ -5,9 +5,11 @@ import gzip
 import io
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -17,9 +19,11 @@ from typing import Any
 import pytest
 
 from everlog import Platform
+from everlog.app.copying import copy_log
 from examples.travel import PAID, SUBMITTED, time_travel
 from examples.travel.__main__ import BAD_LINES, MAP, TENANT, main
 from examples.travel.read_model import ACTIVITIES, STEPS, first_times, read_model
+from tests.postgres.server import empty_database
 
 ROOT = Path(__file__).parents[2]
 PLATFORM = Platform("memory:", first_times, *STEPS)
@@ -327,3 +331,22 @@ def test_what_cannot_be_done_is_said(
 def test_an_empty_log_is_answered_too(ask: Ask, tmp_path: Path) -> None:
     answer: dict[str, Any] = ask(_written(tmp_path, []))
     assert set(answer.values()) == {0}
+
+
+def test_the_published_log_answers_the_same_on_postgresql_copied_or_imported(
+    ask: Ask, imported: str, database: str, tmp_path: Path
+) -> None:
+    """Copied there the importer finds nothing to do; what it imports itself gives the same numbers."""
+    at = ("--at", "2018-07-01T00:00:00Z")
+    known = ask(_published(), *at, store=imported)
+    assert (known["exist"], known["paid"], known["events"]) == (4804, 3275, 72_151)
+    moving = f"sqlite:///{tmp_path / 'moving.db'}"
+    with closing(sqlite3.connect(imported.removeprefix("sqlite:///"))) as before:
+        before.execute("VACUUM INTO ?", (str(tmp_path / "moving.db"),))
+    copied = copy_log(moving, database)
+    assert (copied.events, copied.streams) == (72_151, 6_449)
+    with PLATFORM.open(database) as log:
+        assert log.head().position == 72_151
+    assert ask(_published(), *at, store=database) == known
+    with empty_database() as other:
+        assert ask(_published(), *at, store=other) == known

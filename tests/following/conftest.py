@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.powercut import memory_directory
+from tests.postgres.folders import database_of
 
 
 @pytest.fixture
@@ -15,3 +16,10 @@ def tmp_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with memory_directory() as folder:
         monkeypatch.setattr(tempfile, "tempdir", str(folder))
         yield folder
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a log that is not there yet: on SQLite, or where `parts.on_both` says so."""
+    kind = getattr(request, "param", "sqlite")
+    return database_of(tmp_path) if kind == "postgres" else f"sqlite:///{tmp_path}/log.db"

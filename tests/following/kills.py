@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from tests.following import program
 from tests.following.nursery import Nursery
 from tests.following.parts import Counted, counted, rows, sums
 from tests.following.program import NAMES, Orders, Trap
+from tests.postgres.server import empty_database
 
 POINTS = (
     "append.before_commit",
@@ -45,20 +47,24 @@ class Report(NamedTuple):
     violations: list[str]
 
 
-def kill_often(seed: str, kills: int) -> Report:
+def kill_often(seed: str, kills: int, *, on: str = "sqlite") -> Report:
     """At least so many kills, in rounds; the same seed gives the same orders."""
     report = Report(Counter(), [])
     with Nursery() as nursery:
         number = 0
         while report.kills.total() < kills and not report.violations:
-            with memory_directory() as folder:
-                report.violations.extend(_round(nursery, f"{seed}.{number}", folder, report.kills))
+            with memory_directory() as folder, _new_log(on, folder) as url:
+                report.violations.extend(_round(nursery, f"{seed}.{number}", folder, url, report.kills))
             number += 1
     return report
 
 
-def _round(nursery: Nursery, seed: str, folder: Path, kills: Counter[str]) -> list[str]:
-    random, url, told = Random(seed), f"sqlite:///{folder}/log.db", str(folder / "told")
+def _new_log(on: str, folder: Path) -> AbstractContextManager[str]:
+    return empty_database() if on == "postgres" else nullcontext(f"sqlite:///{folder}/log.db")
+
+
+def _round(nursery: Nursery, seed: str, folder: Path, url: str, kills: Counter[str]) -> list[str]:
+    random, told = Random(seed), str(folder / "told")
     rebuilt = False
     for _ in range(A_ROUND):
         rebuild = random.random() < 0.3

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+import pytest
+
 from everlog import Fold, Log, Recorded, Session, SqlProjection, Transaction, event
 from everlog.subscription.contract import Progress
 from everlog.subscription.start import BEGINNING, Start
@@ -13,6 +15,9 @@ from everlog.subscription.start import BEGINNING, Start
 T = TypeVar("T")
 
 SECONDS = 30.0  # until something that should have happened counts as never happening
+on_both = pytest.mark.parametrize("url", ["sqlite", "postgres"], indirect=True)
+"""What is told of whole workers, on every store that has them."""
+
 LEASE = 0.4  # of workers alone on their log: they look at lanes and stops four times as often
 
 
@@ -48,8 +53,8 @@ def tally(name: str = "tally", *, version: int = 1, inline: bool = False, start:
     return fold
 
 
-TABLE = "CREATE TABLE IF NOT EXISTS counted (tenant TEXT, key TEXT, n INTEGER, PRIMARY KEY (tenant, key)) STRICT"
-ADD = "INSERT INTO counted VALUES (?, ?, ?) ON CONFLICT (tenant, key) DO UPDATE SET n = n + excluded.n"
+TABLE = "CREATE TABLE IF NOT EXISTS counted (tenant TEXT, key TEXT, n INTEGER, PRIMARY KEY (tenant, key))"
+ADD = "INSERT INTO counted VALUES (?, ?, ?) ON CONFLICT (tenant, key) DO UPDATE SET n = counted.n + excluded.n"
 
 
 def counter(name: str = "counter", *, version: int = 1, start: Start = BEGINNING) -> SqlProjection:

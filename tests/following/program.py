@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fcntl
 import itertools
-import os
 import signal
 import subprocess
 import sys
@@ -71,7 +70,8 @@ class Springs:
                 say(f"at {point}")
                 if trap.signal == signal.SIGSTOP:
                     self.until_free()
-                os.kill(os.getpid(), trap.signal)
+                # This very thread: one sent to the process lets it go on until another thread takes notice.
+                signal.pthread_kill(threading.get_ident(), trap.signal)
 
     def until_free(self) -> None:
         """Who stands still with the write lock holds up everybody, and nobody can take over from him."""
@@ -109,7 +109,7 @@ STUBBORN = Retry(attempts=1_000_000, backoff=Backoff(first=0.0, longest=0.0))
 @processor("keep", on=Counted, inbox=True, retry=STUBBORN)
 def keep(e: Recorded[Counted], tx: Transaction) -> None:
     tx.execute("CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, n INTEGER)")
-    tx.execute("INSERT INTO kept VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + 1", (e.data.key,))
+    tx.execute("INSERT INTO kept VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET n = kept.n + 1", (e.data.key,))
     reach("keep.effect")
 
 
@@ -142,7 +142,9 @@ def main(orders: Orders) -> None:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     rebuilding.REBUILD_PAGE, rebuilding.SAVE_EVERY = 7, 20
-    reach.traps, reach.lock_file = orders.traps, f"{orders.url.removeprefix('sqlite:///')}-write.lock"
+    reach.traps = orders.traps
+    if orders.url.startswith("sqlite:///"):
+        reach.lock_file = f"{orders.url.removeprefix('sqlite:///')}-write.lock"
     if orders.rebuild:
         _rebuild(orders)
     with following(*orders.follow).open(orders.url, worker=True, lease_seconds=orders.lease, crash=reach) as log:
@@ -197,6 +199,11 @@ class Running:
         with self._more:
             assert self._more.wait_for(lambda: self.lines.count(line) >= times, SECONDS), self.lines
 
+    def wait_until_it_follows(self) -> None:
+        """It may stand still at a trap before it comes to say that it is ready."""
+        with self._more:
+            assert self._more.wait_for(lambda: bool(self.lines), SECONDS)
+
     def wait_until_it_says_more(self, seconds: float = 0.3) -> None:
         """Another line, or not in this time."""
         with self._more:
@@ -218,10 +225,10 @@ class Running:
 
 @contextmanager
 def running(orders: Orders) -> Iterator[Running]:
-    """Started and ready; whatever it is doing at the end, it is ended."""
+    """Started, and following; whatever it is doing at the end, it is ended."""
     one = Running(orders)
     try:
-        one.wait_until_it_says("ready")
+        one.wait_until_it_follows()
         yield one
     finally:
         one.process.kill()

@@ -27,20 +27,21 @@ from everlog import (
     Write,
     WrongExpectedVersion,
 )
+from everlog.adapters.postgres import inline as postgres
 from everlog.adapters.sqlite import SqliteStore
 from everlog.adapters.sqlite import inline as adapter
 from everlog.app.rebuild import Rebuild
 from everlog.core.envelope import StoredEvent
 from everlog.store.query import Filter
-from tests.following.parts import Counted, Noted, append_many, eventually, rows, sums, tally
+from tests.following.parts import Counted, Noted, append_many, eventually, on_both, rows, sums, tally
 
 MakePlatform = Callable[..., Platform]
 
 
 @pytest.fixture
-def at(tmp_path: Path) -> MakePlatform:
-    """Platforms on one file."""
-    return lambda *parts: Platform(f"sqlite:///{tmp_path}/log.db", Counted, Noted, *parts)
+def at(url: str) -> MakePlatform:
+    """Platforms on one log."""
+    return lambda *parts: Platform(url, Counted, Noted, *parts)
 
 
 def strict(name: str = "strict", *, raised: BaseException | None = None) -> Fold[int]:
@@ -56,6 +57,7 @@ def strict(name: str = "strict", *, raised: BaseException | None = None) -> Fold
     return fold
 
 
+@on_both
 def test_an_append_sees_its_own_effect(at: MakePlatform) -> None:
     fold = tally(inline=True)
     with at(fold).open() as log:
@@ -97,6 +99,7 @@ def test_a_joined_transaction_holds_the_effect_before_it_commits(at: MakePlatfor
         assert log.tenant().get(fold, "a") == 8
 
 
+@on_both
 def test_a_batch_is_folded_in_its_order(at: MakePlatform) -> None:
     fold = strict()
     with at(fold).open() as log:
@@ -109,6 +112,7 @@ def test_a_batch_is_folded_in_its_order(at: MakePlatform) -> None:
         assert state[0] == 5
 
 
+@on_both
 def test_a_retry_with_the_same_ids_counts_once(at: MakePlatform) -> None:
     fold = tally(inline=True)
     ids = [uuid4()]
@@ -161,6 +165,7 @@ def _write(n: int) -> Write:
     return Write("tally-a", Counted("a", n))
 
 
+@on_both
 def test_it_costs_no_other_request_of_its_group(at: MakePlatform) -> None:
     fold = strict()
     with at(fold).open() as log:
@@ -224,9 +229,11 @@ def test_for_any_requests_it_holds_the_sum_of_what_is_stored(requests: list[list
 
 @pytest.fixture
 def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "_PAGE", 7)
+    for inline in (adapter, postgres):
+        monkeypatch.setattr(inline, "_PAGE", 7)
 
 
+@on_both
 @pytest.mark.usefixtures("small_pages")
 def test_what_is_stored_already_is_folded_first(at: MakePlatform) -> None:
     with at().open() as log:
@@ -238,6 +245,7 @@ def test_what_is_stored_already_is_folded_first(at: MakePlatform) -> None:
         assert log.tenant("acme").get(fold, "a") == 211
 
 
+@on_both
 @pytest.mark.usefixtures("small_pages")
 def test_processes_that_open_it_at_once_put_it_in_force_once(at: MakePlatform) -> None:
     with at().open() as log:
@@ -292,6 +300,7 @@ def test_one_more_leaves_those_in_force_alone_while_appends_go_on(
             append_many(log.tenant(), ["a"])
 
 
+@on_both
 @pytest.mark.usefixtures("small_pages")
 def test_what_was_left_of_a_process_that_was_killed_counts_nothing(at: MakePlatform) -> None:
     with at().open() as log:
@@ -318,6 +327,7 @@ def test_what_was_left_of_a_process_that_was_killed_counts_nothing(at: MakePlatf
         assert rows(log, "SELECT projection, key FROM everlog_fold") == [("tally", "a")]
 
 
+@on_both
 def test_a_process_that_lacks_it_may_read_but_not_append(at: MakePlatform) -> None:
     fold = tally(inline=True)
     with at(fold).open() as log:
@@ -330,6 +340,7 @@ def test_a_process_that_lacks_it_may_read_but_not_append(at: MakePlatform) -> No
             assert log.head().position == 1
 
 
+@on_both
 def test_a_raised_version_is_built_anew_and_the_old_one_may_not_append(at: MakePlatform) -> None:
     old, new = tally(inline=True), tally(version=2, inline=True)
     with at(old).open() as before:

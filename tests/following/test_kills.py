@@ -1,6 +1,6 @@
 """A worker that is killed anywhere, again and again: every event counts once, and a rebuild makes the same bytes (T16).
 
-A hundred kills here, in four parts; thousands with `python -m tests.campaign following`.
+A hundred kills here, in four parts, and a few on PostgreSQL; thousands with `python -m tests.campaign following`.
 """
 
 from __future__ import annotations
@@ -24,3 +24,10 @@ def test_however_often_it_is_killed_every_event_counts_once(part: int) -> None:
     assert len(kills) >= 8, kills
     assert set(kills) <= {*POINTS, ANY_MOMENT, *(f"in a rebuild: {point}" for point in (*IN_A_REBUILD, ANY_MOMENT))}
     assert any(where.startswith("in a rebuild") for where in kills), kills
+
+
+def test_on_postgresql_too_every_event_counts_once() -> None:
+    kills, violations = kill_often(f"{SEED}-postgres", 15, on="postgres")
+    assert list(violations) == [], f"EVERLOG_SEED={SEED} repeats it"
+    assert kills.total() >= 15
+    assert len(kills) >= 5, kills

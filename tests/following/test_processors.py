@@ -7,7 +7,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -46,6 +45,7 @@ from tests.following.parts import (
     Noted,
     append_many,
     eventually,
+    on_both,
     progress_of,
     rows,
     settled,
@@ -57,9 +57,19 @@ QUICK = Retry(attempts=3, backoff=AT_ONCE)
 
 
 @pytest.fixture
-def at(tmp_path: Path) -> MakePlatform:
-    """Platforms on one file."""
-    return lambda *parts: Platform(f"sqlite:///{tmp_path}/log.db", Counted, Noted, *parts)
+def at(url: str) -> MakePlatform:
+    """Platforms on one log."""
+    return lambda *parts: Platform(url, Counted, Noted, *parts)
+
+
+@event("tally.third")
+class Third:
+    key: str
+
+
+@event("tally.fourth")
+class Fourth:
+    key: str
 
 
 class Spy:
@@ -289,6 +299,7 @@ def test_a_key_that_cannot_be_told_is_a_failure_of_its_event(at: MakePlatform) -
     assert sorted(spy.positions()) == [1, 2, 3]
 
 
+@on_both
 def test_one_failing_key_among_a_thousand_holds_up_nobody(at: MakePlatform) -> None:
     """T17: the others are through while it is still being tried, and nothing of it is dropped."""
     spy, world = Spy(), {"mended": False}
@@ -362,6 +373,7 @@ def test_an_event_that_fails_a_few_times_is_handled_and_those_behind_it_after_it
     assert spy.positions() == [1, 1, 1, 2, 3, 4]
 
 
+@on_both
 def test_the_later_events_of_a_parked_key_are_parked_in_order(at: MakePlatform) -> None:
     spy = Spy()
 
@@ -416,6 +428,23 @@ def test_what_is_transient_in_a_lane_uses_no_attempt_either(at: MakePlatform) ->
     with run(at(spying(spy)), "a") as log:
         assert [(lane.status, lane.attempts) for lane in lanes(log)] == [("parked", 3)]
     assert len(spy.calls) == 8
+
+
+def test_in_a_lane_too_the_pause_grows_while_the_world_is_down(
+    at: MakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[int] = []
+
+    def noting(self: ProcessorHandler, before: int) -> int:
+        failures.append(before)
+        return 0
+
+    monkeypatch.setattr(ProcessorHandler, "_next", noting)
+    down, boom = Transient("down"), ValueError("boom")
+    spy = Spy(boom, down, down, down, boom, down, down)
+    with run(at(spying(spy)), "a") as log:
+        assert lanes(log) == []
+    assert failures == [0, 0, 1, 2, 1, 0, 1]
 
 
 def test_the_pause_is_fully_jittered_and_doubles(at: MakePlatform) -> None:
@@ -488,6 +517,7 @@ def test_a_stop_lets_what_is_in_hand_finish_and_begins_nothing(at: MakePlatform)
     assert sorted(spy.positions()) == list(range(1, 41))
 
 
+@on_both
 def test_a_restart_goes_on_where_it_stopped(at: MakePlatform) -> None:
     spy = Spy()
     platform = at(spying(spy))
@@ -521,7 +551,7 @@ def keeping(**options: Any) -> Processor[Counted]:
     @processor("keep", on=Counted, inbox=True, retry=QUICK, **options)
     def keep(e: Recorded[Counted], tx: Transaction) -> None:
         tx.execute("CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, n INTEGER)")
-        tx.execute("INSERT INTO kept VALUES (?, 1) ON CONFLICT DO UPDATE SET n = n + 1", (e.data.key,))
+        tx.execute("INSERT INTO kept VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET n = kept.n + 1", (e.data.key,))
         if e.data.n < 0:
             raise ValueError("boom")
 
@@ -536,6 +566,7 @@ class Died(BaseException):
     """Stands for the end of the process: nobody catches it."""
 
 
+@on_both
 def test_with_the_inbox_an_effect_happens_once_though_it_is_delivered_twice(at: MakePlatform) -> None:
     left = 3
 
@@ -557,6 +588,7 @@ def test_with_the_inbox_an_effect_happens_once_though_it_is_delivered_twice(at: 
         assert kept(log) == {"a": 20, "b": 10}
 
 
+@on_both
 def test_an_effect_whose_handler_raises_is_taken_back_whole(at: MakePlatform) -> None:
     platform = at(keeping())
     with platform.open() as log:
@@ -567,6 +599,7 @@ def test_an_effect_whose_handler_raises_is_taken_back_whole(at: MakePlatform) ->
         assert rows(log, "SELECT position FROM everlog_inbox") == [(1,)]
 
 
+@on_both
 def test_each_part_of_a_split_event_has_its_own_place_in_the_inbox(at: MakePlatform) -> None:
     @event("tally.pair")
     class Pair:
@@ -605,6 +638,7 @@ def test_without_an_inbox_a_stable_key_tells_a_repeat(at: MakePlatform) -> None:
     assert sorted(keys) == sorted(ids * 2)
 
 
+@on_both
 def test_a_repeat_of_a_command_changes_nothing(at: MakePlatform) -> None:
     @processor("note", on=Counted)
     def note(e: Recorded[Counted], session: Session) -> None:
@@ -627,6 +661,7 @@ def test_a_repeat_of_a_command_changes_nothing(at: MakePlatform) -> None:
 # ---- A process that ends.
 
 
+@on_both
 def test_what_ends_the_process_again_and_again_is_parked_in_the_end(at: MakePlatform) -> None:
     """T19: attempts are counted before the handler runs. Its page costs one more, because nobody knew the culprit."""
     spy, deaths = Spy(), 0
@@ -724,6 +759,22 @@ def test_restarts_while_the_world_is_down_use_no_attempt(at: MakePlatform) -> No
         assert lanes(log) == []
 
 
+def test_a_stop_takes_back_its_own_attempt_and_no_crash_before_it(at: MakePlatform) -> None:
+    spy = Spy(*[Transient("down")] * 100_000)
+    platform = at(spying(spy, retry=Retry(attempts=3, backoff=Backoff(first=0.001, longest=0.001))))
+    with platform.open() as log:
+        append_many(log.tenant(), ["a"])
+        with log.store.checkpoints.transaction(_claimed(log), 0) as effects:
+            log.store.desk.marks.mark(effects, "spy", 1)
+            for _ in range(2):  # processes that died with it
+                log.store.desk.marks.attempt(effects, "spy", 1)
+    with platform.open(worker=True, lease_seconds=LEASE) as log:
+        eventually(lambda: spy.calls)
+        assert log.worker is not None
+        assert log.worker.stop(10)
+        assert rows(log, "SELECT number FROM everlog_mark WHERE position = 1") == [(2,)]
+
+
 def _claimed(log: Log) -> Any:
     log.store.checkpoints.register("spy", "processor", 1, 0)
     return log.store.checkpoints.claim("spy", "a test", 0.0)
@@ -753,6 +804,22 @@ def test_a_processor_that_cannot_work_is_refused(options: dict[str, Any], told: 
     given = {"name": "spy", "on": Counted, **options}
     with pytest.raises((Misconfigured, InvalidInput), match=told):
         Platform("memory:", processor(given.pop("name"), **given)(_plain))
+
+
+def test_many_classes_keep_their_types() -> None:
+    """A tuple of up to four is checked; of more, and of a list, the handler says what it takes."""
+
+    @processor("four", on=(Counted, Noted, Third, Fourth))
+    def four(e: Recorded[Counted | Noted | Third | Fourth]) -> None: ...
+
+    @processor("list", on=[Counted, Noted, Third])
+    def several(e: Recorded[Counted | Noted | Third]) -> None: ...
+
+    @processor("wrong", on=(Counted, Noted, Third, Fourth))  # type: ignore[arg-type]
+    def wrong(e: Recorded[Counted]) -> None: ...
+
+    assert four.events == wrong.events == (Counted, Noted, Third, Fourth)
+    assert several.events == (Counted, Noted, Third)
 
 
 @pytest.mark.parametrize("options", [{"inbox": True}, {"isolate": True}], ids=str)

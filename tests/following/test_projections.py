@@ -43,6 +43,7 @@ from tests.following.parts import (
     counter,
     eventually,
     failed,
+    on_both,
     progress_of,
     settled,
     sums,
@@ -53,9 +54,9 @@ MakePlatform = Callable[..., Platform]
 
 
 @pytest.fixture
-def at(tmp_path: Path) -> MakePlatform:
-    """Platforms on one file."""
-    return lambda *parts: Platform(f"sqlite:///{tmp_path}/log.db", Counted, Noted, *parts)
+def at(url: str) -> MakePlatform:
+    """Platforms on one log."""
+    return lambda *parts: Platform(url, Counted, Noted, *parts)
 
 
 def work(platform: Platform, *names: str) -> None:
@@ -67,6 +68,7 @@ def work(platform: Platform, *names: str) -> None:
 # ---- Folds.
 
 
+@on_both
 def test_a_fold_keeps_a_state_by_tenant_and_key(at: MakePlatform) -> None:
     totals = tally()
     with at(totals).open(worker=True) as log:
@@ -95,6 +97,7 @@ def test_states_may_be_anything_json_can_hold(at: MakePlatform) -> None:
         assert acme.get(seen, "acme") == {"a": [1, 3], "b": [2, 4]}
 
 
+@on_both
 def test_a_state_outlives_the_process_that_folded_it(at: MakePlatform) -> None:
     for times in (1, 2, 3):
         totals = tally()
@@ -192,12 +195,14 @@ def test_the_tables_of_a_projection_are_open_to_any_tool(at: MakePlatform, tmp_p
     assert rows == [("acme", "a", 3), ("acme", "b", 3), ("globex", "a", 1)]
 
 
-def test_an_orm_gets_the_connection_and_must_not_commit_on_it(at: MakePlatform) -> None:
+@on_both
+def test_an_orm_gets_the_connection_and_must_not_commit_on_it(at: MakePlatform, url: str) -> None:
     table = SqlProjection("table", setup=[TABLE], tables=["counted"])
+    statement = ADD if url.startswith("sqlite") else ADD.replace("?", "%s")
 
     @table.on(Counted)
     def add(e: Recorded[Counted], tx: Transaction) -> None:
-        tx.connection.execute(ADD, (e.tenant, e.data.key, e.data.n))
+        tx.connection.execute(statement, (e.tenant, e.data.key, e.data.n))
         if e.data.key == "commit":
             tx.execute("COMMIT")
 
@@ -210,6 +215,7 @@ def test_an_orm_gets_the_connection_and_must_not_commit_on_it(at: MakePlatform) 
         assert counted(log)["default", "a"] == 1
 
 
+@on_both
 def test_a_setup_that_fails_says_so(at: MakePlatform) -> None:
     table = SqlProjection("table", setup=["CREATE TABEL oops"], tables=[])
     table.on(Counted)(lambda e, tx: None)
@@ -271,6 +277,7 @@ def _raising(raised: BaseException, *, at: str = "apply") -> tuple[Fold[int], Sq
     return fold, table
 
 
+@on_both
 @pytest.mark.parametrize(
     ("raised", "where"),
     [
@@ -433,6 +440,7 @@ def test_a_state_that_json_cannot_hold_stops_it(at: MakePlatform) -> None:
 # ---- Versions and starts.
 
 
+@on_both
 def test_a_raised_version_is_built_anew(at: MakePlatform) -> None:
     for version in (1, 2):
         fold, table = tally(version=version), counter(version=version)
@@ -576,6 +584,7 @@ def test_a_projection_of_another_platform_is_not_read(at: MakePlatform) -> None:
                 read()
 
 
+@on_both
 def test_in_the_end_every_way_to_project_says_the_same(at: MakePlatform) -> None:
     fold, table, inline = tally(), counter(), tally("inline", inline=True)
     with at(fold, table, inline).open(worker=True) as log:

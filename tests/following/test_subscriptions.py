@@ -426,6 +426,40 @@ def test_an_owner_that_was_replaced_notices_keeps_nothing_and_queues_again(backe
     assert [claim.anew for claim in handler.begun] == [False, True]
 
 
+def test_a_page_that_outlasts_the_lease_is_not_lost_again_and_again() -> None:
+    """Of two workers each would take it from the other, and throw away what the other had nearly done."""
+    lease = SettableLease()
+    backend = SqliteStore(SqliteSettings(None), lease_clock=lease)
+    fill(backend, 40)
+
+    class Slow(Seen):
+        def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> Taken:
+            lease.now += 100_000 * len(page)
+            if theirs := backend.checkpoints.claim(NAME, "bob", 1.0):
+                backend.checkpoints.leave(theirs)
+            return super().handle(claim, page, upto)
+
+    handler = Slow(backend)
+    one = follower(backend, handler, page=40, lease_seconds=1.0)
+    one._monotonic = lambda: lease.now / 1_000_000
+    with running(one):
+        eventually(lambda: len(handler.positions) == 40)
+    assert handler.positions == list(range(1, 41))
+    assert handler.pages == [5] * 8
+    backend.close()
+
+
+def test_a_page_grows_again_once_it_is_quick() -> None:
+    handler = Seen(backend := open_store("memory:"))
+    fill(backend, 40)
+    one = follower(backend, handler, page=16)
+    one._size = 2
+    with running(one):
+        eventually(lambda: len(handler.positions) == 40)
+    assert handler.pages[:4] == [2, 4, 8, 16]
+    backend.close()
+
+
 def test_how_far_it_came_counts_no_more_once_it_was_replaced(backend: Backend) -> None:
     fill(backend, 3)
     handler = Seen(backend)

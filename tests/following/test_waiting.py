@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from everlog import Decider, Fold, Misconfigured, Platform, Recorded, SubscriptionFailed, WaitTimeout
+from everlog import (
+    Decider,
+    Fold,
+    Misconfigured,
+    Platform,
+    Recorded,
+    Retry,
+    SubscriptionFailed,
+    WaitTimeout,
+    processor,
+)
 from everlog.app.waiting import WAIT_SECONDS
 from tests.following.parts import LEASE, Counted, Noted, append_many, counter, eventually, failed, tally
 
@@ -147,6 +157,41 @@ def test_a_projection_of_no_platform_is_not_waited_for(at: MakePlatform) -> None
     decider, stranger = adder(), tally()
     with at(decider).open() as log, pytest.raises(Misconfigured, match="not part of this platform"):
         log.tenant().execute(decider, "a", 1, wait_for=[stranger])
+
+
+# ---- Processors.
+
+
+def test_a_processor_is_waited_for_too_and_what_it_parked_counts(at: MakePlatform) -> None:
+    handled: list[int] = []
+
+    @processor("note", on=Counted, retry=Retry(attempts=1))
+    def note(e: Recorded[Counted]) -> None:
+        if e.data.key == "bad":
+            raise ValueError("boom")
+        handled.append(e.position)
+
+    with at(note).open(worker=True) as log, at(note).open() as elsewhere:
+        append_many(log.tenant(), ["a", "bad", "b"])
+        for session in (log.tenant(), elsewhere.tenant()):
+            session.wait_for(note)
+            assert sorted(handled) == [1, 3]
+        with pytest.raises(Misconfigured, match="'note' is a Processor and keeps no states"):
+            log.tenant().get(note, "a")  # type: ignore[arg-type]
+
+
+def test_a_processor_that_has_stopped_ends_the_wait_for_what_lies_behind(at: MakePlatform) -> None:
+    @processor("note", on=Counted, retry=Retry(attempts=1), max_lanes=1)
+    def note(e: Recorded[Counted]) -> None:
+        raise ValueError("boom")
+
+    with at(note).open(worker=True, lease_seconds=LEASE) as log:
+        append_many(log.tenant(), ["a", "b"])
+        eventually(lambda: log.lags() and log.lags()[0].progress.status == "stopped")
+        log.tenant().wait_for(note, position=1)
+        append_many(log.tenant(), ["c"])
+        with pytest.raises(SubscriptionFailed, match="more than it may park"):
+            log.tenant().wait_for(note)
 
 
 # ---- Async.

@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from threading import Event, Thread
@@ -16,7 +16,7 @@ import pytest
 from everlog.core.envelope import Appended, Place
 from everlog.core.errors import StoreUnavailable, WrongExpectedVersion
 from everlog.store.contract import Verdict
-from everlog.store.group import GROUP_SECONDS, GroupCommit
+from everlog.store.group import GROUP_SECONDS, GroupCommit, _Caller
 from everlog.store.prepare import PreparedAppend, prepare
 from everlog.testing.conformance import new_event, request
 
@@ -80,10 +80,15 @@ def _queue_up(group: GroupCommit, streams: Sequence[str]) -> list[Thread]:
     threads = []
     for stream in streams:
         waiting = len(group._queue)
-        threads.append(Thread(daemon=True, target=group.append_each, args=([_prepared(stream)],)))
+        threads.append(Thread(daemon=True, target=_append, args=(group, stream)))
         threads[-1].start()
         _until(lambda: len(group._queue) > waiting)  # noqa: B023  (called at once)
     return threads
+
+
+def _append(group: GroupCommit, stream: str) -> None:
+    with suppress(StopLeading):
+        group.append_each([_prepared(stream)])
 
 
 def _is_idle(group: GroupCommit) -> bool:
@@ -202,6 +207,132 @@ def test_sixty_four_threads_all_get_their_own_verdicts() -> None:
     assert len(answered) == 64 * 10 == len(stored)
     assert all(verdict == Appended((Place(stored[id], 1),), 0) for id, verdict in answered)
     assert group._led is False
+
+
+# ---- The turn: those answered go one by one, and the next group is led when all of them went.
+
+
+class Gate:
+    """What a caller sleeps at. A test may hold one up that was woken, or interrupt it in that moment."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.once_woken: list[Callable[[], None]] = []
+        self.release = self._lock.release
+
+    def acquire(self) -> None:
+        self._lock.acquire()
+        if self.once_woken:
+            self.once_woken.pop()()  # after the turn came, as an interrupt may
+
+
+@pytest.fixture
+def gates(monkeypatch: pytest.MonkeyPatch) -> dict[int, Gate]:
+    """The gate of each thread's call."""
+    made: dict[int, Gate] = {}
+
+    class Caller(_Caller):
+        def __init__(self, requests: int) -> None:
+            super().__init__(requests)
+            self.gate = made[threading.get_ident()] = Gate()  # type: ignore[assignment]
+
+    monkeypatch.setattr("everlog.store.group._Caller", Caller)
+    return made
+
+
+def _ident(thread: Thread) -> int:
+    assert thread.ident is not None
+    return thread.ident
+
+
+def test_the_next_group_is_led_when_all_that_were_answered_went(gates: dict[int, Gate], clock: SimpleNamespace) -> None:
+    written, held, go = Written(), Event(), Event()
+    group = GroupCommit(written)
+    first: list[Thread] = []
+    later: list[Thread] = []
+
+    def hold_up() -> None:
+        held.set()
+        assert go.wait(10)
+
+    def write(requests: Requests) -> None:
+        next(requests)
+        first.extend(_queue_up(group, "bcd"))
+        assert [_stream(next(requests)) for _ in range(3)] == ["b", "c", "d"]
+        gates[_ident(first[1])].once_woken.append(hold_up)
+        later.extend(_queue_up(group, "e"))
+        clock.now += GROUP_SECONDS
+
+    written.next_groups.append(write)
+    group.append_each([_prepared("a")])
+    assert held.wait(10)
+    first[0].join(10)
+    later.extend(_queue_up(group, "f"))
+    assert not first[0].is_alive()
+    assert first[2].is_alive(), "its turn comes behind the one that is held up"
+    assert written.groups == [["a", "b", "c", "d"]]
+    go.set()
+    _join([*first, *later])
+    assert written.groups == [["a", "b", "c", "d"], ["e", "f"]]
+    assert _is_idle(group)
+
+
+@pytest.mark.parametrize("interrupted", [0, 1, 2])
+def test_an_answered_caller_that_is_interrupted_at_its_turn_gives_it_on(
+    gates: dict[int, Gate], clock: SimpleNamespace, interrupted: int
+) -> None:
+    written = Written()
+    group = GroupCommit(written)
+    waiting: list[Thread] = []
+
+    def write(requests: Requests) -> None:
+        next(requests)
+        waiting.extend(_queue_up(group, "bcd"))
+        for _ in waiting:
+            next(requests)
+        gates[_ident(waiting[interrupted])].once_woken.append(_raise(StopLeading()))
+        waiting.extend(_queue_up(group, "e"))
+        clock.now += GROUP_SECONDS
+
+    written.next_groups.append(write)
+    group.append_each([_prepared("a")])
+    _join(waiting)
+    assert written.groups == [["a", "b", "c", "d"], ["e"]]
+    assert _is_idle(group)
+
+
+def test_an_answered_caller_that_is_interrupted_before_its_turn_is_passed_over(gates: dict[int, Gate]) -> None:
+    written, leading, held, gone = Written(), Event(), Event(), Event()
+    group = GroupCommit(written)
+    others: list[Thread] = []
+
+    def hold_up() -> None:
+        held.set()
+        interrupt()
+        assert gone.wait(10)
+
+    def write(requests: Requests) -> None:
+        next(requests)
+        others.extend(_queue_up(group, "b"))
+        leading.set()
+        _until(lambda: len(group._queue) == 2)
+        others.extend(_queue_up(group, "d"))
+        assert [_stream(next(requests)) for _ in range(3)] == ["b", "main", "d"]
+        gates[_ident(others[0])].once_woken.append(hold_up)
+
+    written.next_groups.append(write)
+    leader = Thread(daemon=True, target=group.append_each, args=([_prepared("a")],))
+    with _interruptible() as interrupt:
+        leader.start()
+        assert leading.wait(10)
+        with pytest.raises(Interrupted):
+            group.append_each([_prepared("main")])
+        assert held.is_set()
+        gone.set()
+        _join([leader, *others])
+    assert written.groups == [["a", "b", "main", "d"]]
+    assert _is_idle(group)
 
 
 # ---- The time limit.
@@ -437,8 +568,8 @@ def test_closing_waits_no_longer_than_it_was_told() -> None:
     assert isinstance(verdict, Appended)
 
 
-def _raise(error: BaseException) -> Callable[[Requests], None]:
-    def fail(_: Requests) -> None:
+def _raise(error: BaseException) -> Callable[..., None]:
+    def fail(*_: object) -> None:
         raise error
 
     return fail

@@ -3,16 +3,20 @@
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from everlog.adapters.sqlite import SqliteSettings, SqliteStore
+from everlog.adapters.sqlite.read import page_of
 from everlog.core.envelope import StoredSnapshot
 from everlog.core.errors import IncompatibleStore, StoreUnavailable
+from everlog.core.limits import PAGE_BYTES
 from everlog.store.contract import Finding, Release
+from everlog.store.query import Filter
 from everlog.testing.conformance import append, everything, new_event, request
 
 Value = str | int | bytes | None
@@ -314,6 +318,49 @@ def test_the_schema_and_a_sound_log_have_nothing_to_report(file: Path) -> None:
         found = list(store.examine(deep=True))
     assert {finding.level for finding in found} == {"ok"}
     assert {"durability", "positions", "clock", "file", "payloads", "leaves"} <= {finding.check for finding in found}
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda log: log.read(Filter(None)),
+        lambda log: log.read_stream("acme", "order-1", backwards=True),
+        lambda log: log.leaves(),
+    ],
+    ids=["log", "stream", "leaves"],
+)
+def test_large_events_are_read_a_few_at_a_time(file: Path, read: Callable[[SqliteStore], Iterator[object]]) -> None:
+    with closing(SqliteStore(SqliteSettings(file))) as log:
+        for _ in range(200):
+            append(log, new_event(data=b'"' + b"x" * 250_000 + b'"'))
+        tracemalloc.start()
+        assert sum(1 for _ in read(log)) >= 200
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 4 * PAGE_BYTES  # of 50 MB; the last page is still there when the next one comes
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize(
+    "where",
+    [
+        Filter(None),
+        Filter("acme"),
+        Filter("acme", stream="order-1"),
+        Filter(None, types=(("one", None),)),
+        Filter(None, types=(("one", None), ("two", 1))),
+        Filter("acme", types=(("one", None), ("two", 1)), tags=("red",)),
+        Filter("acme", tags=("red", "blue")),
+        Filter("acme", actor="ann"),
+        Filter(None, correlation_id=bytes(16)),
+    ],
+    ids=repr,
+)
+def test_no_page_is_sorted_with_its_payloads(foreign: sqlite3.Connection, where: Filter, backwards: bool) -> None:
+    """A page that ends because its events are large would sort all that lie behind it, again and again."""
+    sql, values = page_of(where, 0, 100, backwards=backwards, size=1000)
+    steps = foreign.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+    assert [what for _, parent, _, what in steps if parent == 0 and "TEMP B-TREE" in what] == []
 
 
 def test_a_damaged_snapshot_is_a_missing_one(file: Path, foreign: sqlite3.Connection) -> None:

@@ -1,18 +1,19 @@
-"""The async session: the same calls as `Session`, awaited. Names, defaults and errors are those of the blocking one."""
+"""The async session and admin: the same calls, awaited. Names, defaults and errors are those of the blocking ones."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, TypeVar, Unpack, overload
 from uuid import UUID
 
-from everlog.app.following import Projection
+from everlog.app.following import Follows
 from everlog.app.scope import Acting, Where, Write
-from everlog.app.session import Session
+from everlog.app.session import Admin, JoinedSession, Session
 from everlog.app.waiting import FIRST_POLL, LONGEST_POLL, WAIT_SECONDS
 from everlog.command.execute import ATTEMPTS, Execution, Result, perform
 from everlog.core.at import At
-from everlog.core.envelope import Append, Appended, StreamHead
+from everlog.core.envelope import Append, Appended, FoldKey, StreamHead
 from everlog.core.errors import IdempotencyConflict, WrongExpectedVersion
 from everlog.core.expect import ANYTHING, Expect
 from everlog.domain.criteria import Criteria
@@ -75,7 +76,7 @@ class AsyncSession:
         attempts: int = ATTEMPTS,
         unless: Criteria | Sequence[Criteria] = (),
         after: int = 0,
-        wait_for: Sequence[Projection] = (),
+        wait_for: Sequence[Follows] = (),
         timeout: float = WAIT_SECONDS,
     ) -> Result[S, E]:
         """As `Session.execute`; `decide` and `evolve` run on the event loop, which pure functions do not hold up."""
@@ -91,16 +92,14 @@ class AsyncSession:
     def all(self, fold: Fold[S]) -> AsyncIterator[tuple[str, S]]:
         return self._store.each(lambda: self._blocking.all(fold))
 
-    async def wait_for(
-        self, *projections: Projection, position: int | None = None, timeout: float = WAIT_SECONDS
-    ) -> None:
+    async def wait_for(self, *parts: Follows, position: int | None = None, timeout: float = WAIT_SECONDS) -> None:
         """As `Session.wait_for`; holds no thread while it waits."""
         models = self._blocking.models
         if position is None:
             position = (await self._store.head()).position
         loop = asyncio.get_running_loop()
         until, pause = loop.time() + timeout, FIRST_POLL
-        while late := await self._store.run(models.late, projections, position):
+        while late := await self._store.run(models.late, parts, position):
             if loop.time() >= until:
                 raise models.waiting.timeout(late, position, timeout)
             await asyncio.sleep(pause)
@@ -150,3 +149,30 @@ class AsyncSession:
 
     def audit(self, **where: Unpack[Where]) -> AsyncIterator[AuditEntry]:
         return self._store.each(lambda: self._blocking.audit(**where))
+
+    def join(self, connection: object) -> AbstractContextManager[JoinedSession]:
+        """As `Session.join`, and it blocks: for a function that SQLAlchemy's `run_sync` or a thread runs."""
+        return self._blocking.join(connection)
+
+
+class AsyncAdmin:
+    """Reads across all tenants for asyncio; as `Admin`."""
+
+    def __init__(self, store: AsyncStore, blocking: Admin) -> None:
+        self._store, self._blocking = store, blocking
+
+    @overload
+    def events(self, **where: Unpack[Where]) -> AsyncIterator[Recorded[Any]]: ...
+    @overload
+    def events(self, type: type[E], /, *types: type[E], **where: Unpack[Where]) -> AsyncIterator[Recorded[E]]: ...
+    def events(self, *types: type[Any], **where: Unpack[Where]) -> AsyncIterator[Recorded[Any]]:
+        return self._store.each(lambda: self._blocking.events(*types, **where))
+
+    def streams(self, category: str | None = None) -> AsyncIterator[StreamHead]:
+        return self._store.each(lambda: self._blocking.streams(category))
+
+    def audit(self, **where: Unpack[Where]) -> AsyncIterator[AuditEntry]:
+        return self._store.each(lambda: self._blocking.audit(**where))
+
+    def all(self, fold: Fold[S]) -> AsyncIterator[tuple[FoldKey, S]]:
+        return self._store.each(lambda: self._blocking.all(fold))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from everlog.app.async_session import AsyncSession
+from everlog.app.async_session import AsyncAdmin, AsyncSession
 from everlog.app.read_models import ReadModels
 from everlog.app.scope import Acting, Scope
 from everlog.app.session import Admin, Session
@@ -67,6 +67,13 @@ class AsyncLog:
 
     def tenant(self, name: str = DEFAULT_TENANT, **acting: Unpack[Acting]) -> AsyncSession:
         return AsyncSession(self.store, self._blocking.tenant(name, **acting))
+
+    def caused_by(self, event: Recorded[Any]) -> AsyncSession:
+        """As `Log.caused_by`."""
+        return AsyncSession(self.store, self._blocking.caused_by(event))
+
+    def admin(self) -> AsyncAdmin:
+        return AsyncAdmin(self.store, self._blocking.admin())
 
     async def head(self) -> Head:
         return await self.store.head()

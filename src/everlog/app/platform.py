@@ -82,7 +82,9 @@ class Platform:
                     self.follows(), self.types, store, lambda event: log.caused_by(event),
                     clock=clock, crash=crash, lease_seconds=lease_seconds,
                 )  # fmt: skip
-            models = ReadModels(self.projections, self.types, store, Waiting(store, self.types, running))
+            models = ReadModels(
+                [*self.projections, *self.processors], self.types, store, Waiting(store, self.types, running)
+            )
             log = Log(store, scope, models, running)
             if running is not None:
                 running.start()

@@ -67,6 +67,8 @@ class Where(TypedDict, total=False):
 class Write:
     """Events for one stream, as part of a batch: `Write("order-1", Placed(…), expect=NoStream())`."""
 
+    __slots__ = ("events", "expect", "occurred_at", "stream")
+
     def __init__(self, stream: str, *events: object, expect: Expect = ANYTHING, occurred_at: datetime | None = None):
         self.stream, self.events, self.expect, self.occurred_at = stream, events, expect, occurred_at
 
@@ -117,14 +119,14 @@ class Scope:
         request_id: str | None,
     ) -> Append:
         tenant = self.bound()
-        events = [(write, event) for write in writes for event in write.events]
-        made = _ids(tenant, len(events), ids, request_id)
+        made = iter(_ids(tenant, sum([len(write.events) for write in writes]), ids, request_id))
         expect = {write.stream: write.expect for write in writes}
         if len(expect) != len(writes):
             raise InvalidInput("a batch names a stream twice: put all events of a stream into one Write")
         new = [
-            new_event(self.types, write.stream, event, id, self.context, _micros(write.occurred_at))
-            for (write, event), id in zip(events, made, strict=True)
+            new_event(self.types, write.stream, event, next(made), self.context, _micros(write.occurred_at))
+            for write in writes
+            for event in write.events
         ]
         return Append(tenant, tuple(new), expect, self.boundary(unless, after))
 
@@ -145,6 +147,8 @@ class Scope:
     def boundary(self, unless: Criteria | Sequence[Criteria], after: int) -> NoneMatching | None:
         """The dynamic boundary of an append: no event matching any of `unless` behind `after`."""
         criteria = [unless] if isinstance(unless, Criteria) else unless
+        if after and not criteria:
+            raise InvalidInput(f"after={after} alone asks nothing: say with unless= what must not lie behind it")
         return NoneMatching(tuple(one.match(self.types) for one in criteria), after) if criteria else None
 
     def loader(self, decider: Decider[Any, S, Any]) -> Loader[S]:

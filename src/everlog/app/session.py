@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, TypeVar, Unpack, overload
 from uuid import UUID
 
-from everlog.app.following import Projection
+from everlog.app.following import Follows
 from everlog.app.read_models import ReadModels
 from everlog.app.scope import Acting, Scope, Where, Write
 from everlog.app.waiting import WAIT_SECONDS
@@ -98,14 +98,14 @@ class Session:
         attempts: int = ATTEMPTS,
         unless: Criteria | Sequence[Criteria] = (),
         after: int = 0,
-        wait_for: Sequence[Projection] = (),
+        wait_for: Sequence[Follows] = (),
         timeout: float = WAIT_SECONDS,
     ) -> Result[S, E]:
         """Load, decide, append; decided again, up to `attempts` times, when another writer came first.
 
         With a `request_id` the same request is executed once, and its first answer given ever after. `unless` and
         `after` are the dynamic boundary of `append_batch`, for a rule beyond this aggregate. With `wait_for` returns
-        once these projections have seen it. Raises what `decide` raises (`Rejected`), what `append_batch` raises, and
+        once these have seen it. Raises what `decide` raises (`Rejected`), what `append_batch` raises, and
         what `wait_for` raises: then the events are stored.
         """
         boundary = self.scope.boundary(unless, after)
@@ -123,12 +123,14 @@ class Session:
         """Every key of a read model with its state, by key, streamed."""
         return ((key.key, state) for key, state in self.models.all(fold, self.tenant))
 
-    def wait_for(self, *projections: Projection, position: int | None = None, timeout: float = WAIT_SECONDS) -> None:
-        """Return once these projections have passed `position` (the head, by default).
+    def wait_for(self, *parts: Follows, position: int | None = None, timeout: float = WAIT_SECONDS) -> None:
+        """Return once these projections and processors have passed `position` (the head, by default).
+
+        A projection has folded what lies before it, a processor has handled it or parked it in a lane.
 
         Raises `WaitTimeout` after `timeout` seconds, and `SubscriptionFailed` when one cannot get there.
         """
-        self.models.wait(projections, self._store.head().position if position is None else position, timeout)
+        self.models.wait(parts, self._store.head().position if position is None else position, timeout)
 
     def state(self, decider: Decider[Any, S, Any], id: str, *, at: At | int | None = None) -> S:
         """The state now, or at a position (`int`), `AtVersion`, `RecordedAt` or `OccurredAt`."""

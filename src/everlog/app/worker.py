@@ -89,18 +89,18 @@ class Worker:
         for thread in self._threads:
             thread.start()
 
-    def drain(self, timeout: float, *, lanes: bool = False) -> bool:
+    def drain(self, timeout: float, *, everything: bool = False) -> bool:
         """Wait until what this worker owns has seen all that is in the log now; false after `timeout` seconds.
 
-        With `lanes` also until none of them is to be tried again: each is empty, or waits for a person.
+        With `everything` also until no lane is to be tried again, each being empty or waiting for a person; and for
+        what another worker owns, which gets on with it or loses its lease to this one.
         """
         head = self._backend.head().position
 
         def done() -> bool:
             if any(_behind(one, head) for one in self.followers.values()):
                 return False
-            owned = [name for name, one in self.followers.items() if one.owns] if lanes else []
-            return not any(self._backend.desk.lanes.due(name, _EVER, 1) for name in owned)
+            return not everything or not any(self._to_do(one, head) for one in self._backend.checkpoints.progress())
 
         with self.moved:
             self.moved.wait_for(lambda: self._stopping.is_set() or done(), timeout)
@@ -121,6 +121,15 @@ class Worker:
             handler.close()
         self._calls.close()
         return not any(thread.is_alive() for thread in self._threads)
+
+    def _to_do(self, known: Progress, head: int) -> bool:
+        """Whether it is one of ours, whoever owns it, and neither at rest nor held up."""
+        ours = self.followers.get(known.name)
+        if ours is None or known.status != "running" or known.version != ours.subscription.version:
+            return False
+        # Its own checkpoint may be a second behind over pages that hold nothing for it.
+        behind = not ours.owns and known.position < head
+        return behind or bool(self._backend.desk.lanes.due(known.name, _EVER, 1))
 
     def _tell(self) -> None:
         with self.moved:

@@ -7,7 +7,9 @@ from typing import Annotated, NamedTuple
 import typer
 
 from everlog.app.settings import NAMES, Setting
+from everlog.app.stores import shown
 from everlog.app.worker import Lag, lags
+from everlog.cli.appending import counted
 from everlog.cli.failures import ExitCode
 from everlog.cli.grammar import command
 from everlog.cli.opening import Call
@@ -70,10 +72,10 @@ def doctor(
 def _settings(call: Call) -> Iterator[InForce]:
     for name in NAMES:
         setting: Setting = getattr(call.settings, name)
-        yield InForce(name, setting.value, setting.source)
+        yield InForce(name, setting.value and shown(setting.value), setting.source)
     if call.settings.store.value is None:
         with suppress(EverlogError):  # the findings say what is wrong
-            yield InForce("store in use", call.url, str(call.settings.app.value))
+            yield InForce("store in use", shown(call.url), str(call.settings.app.value))
 
 
 def _application(call: Call) -> Iterator[Finding]:
@@ -100,7 +102,7 @@ def _following(found: Sequence[Lag]) -> Iterator[Finding]:
         )
     parked = [one for one in found if one.lanes]
     for lag in parked:
-        seen = f"{lag.progress.name} has {lag.lanes} lanes"
+        seen = f"{lag.progress.name} has {counted(lag.lanes, 'lane')}"
         yield Finding("lanes", "warning", seen, f"see: everlog dlq list {lag.progress.name}")
     if found and not ill and not parked:
         yield Finding("following", "ok", f"{len(found)} subscriptions, none failed, no lane")
@@ -109,11 +111,13 @@ def _following(found: Sequence[Lag]) -> Iterator[Finding]:
 def _log(call: Call, deep: bool, counters: dict[str, int]) -> Iterator[Finding]:
     try:
         if not call.has_log():
-            yield Finding("log", "warning", f"there is none at {call.url} yet", "the first append makes it")
+            yield Finding("log", "warning", f"there is none at {shown(call.url)} yet", "the first append makes it")
             return
         with call.open(as_stored=True) as log:
             head = log.head()
-            yield Finding("log", "ok", f"{head.log_id.hex()}, incarnation {head.incarnation}, at {call.url}")
+            yield Finding("log", "ok", f"{head.log_id.hex()}, incarnation {head.incarnation}, at {shown(call.url)}")
+            if deep:
+                call.output.note(f"reading {head.position:,} events and recomputing every hash: this takes a while")
             yield from log.store.examine(deep=deep)
             yield from _following(lags(log.store))
             counters.update(log.counters.all())

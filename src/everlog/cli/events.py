@@ -142,7 +142,7 @@ def get(
     call: Call, id: Annotated[UUID, typer.Argument(metavar="ID", help="The event's id.")], *, raw: Raw = False
 ) -> None:
     """Show one event. What a split or a drop made of it is shown as today's code reads it, unless --raw."""
-    with call.open() as log:
+    with call.open(as_stored=raw) as log:
         stored = log.store.find(call.tenant, [id.bytes]).get(id.bytes)
         if stored is None:
             raise NotFound(f"tenant {call.tenant!r} has no event {id}")

@@ -49,7 +49,9 @@ class Filters:
     occurred_until: Annotated[
         str | None, typer.Option("--occurred-until", metavar="TIME", help="Occurred then or earlier.")
     ] = None
-    after: Annotated[int, typer.Option("--after", metavar="POSITION", min=0, help="Behind this position.")] = 0
+    after: Annotated[int | None, typer.Option("--after", metavar="POSITION", min=0, help="Behind this position.")] = (
+        None
+    )
     upto: Annotated[
         int | None, typer.Option("--upto", metavar="POSITION", min=0, help="Up to and with this position.")
     ] = None
@@ -70,6 +72,6 @@ class Filters:
             recorded_until=None if self.until is None else times.until(self.until, now),
             occurred_since=None if self.occurred_since is None else times.since(self.occurred_since, now),
             occurred_until=None if self.occurred_until is None else times.until(self.occurred_until, now),
-            after=self.after,
+            after=self.after or 0,
             upto=self.upto,
         )

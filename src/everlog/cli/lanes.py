@@ -49,7 +49,7 @@ def list_lanes(
     limit: Limit = None,
 ) -> None:
     """List the lanes of keys that failed: what is tried again, what waits for a person, and why."""
-    with call.open() as log:
+    with call.open(as_stored=True) as log:
         names = [processor] if processor else [one.name for one in log.store.checkpoints.progress()]
         operator = LaneOperator(log.store, None)
         filters = [LaneFilter(name, tenant=of_tenant, error=error) for name in names]
@@ -89,14 +89,19 @@ def retry(
     """Have lanes tried again by the worker, in order and with fresh attempts."""
     if every == any(one is not None for one in (key, error, of_tenant)):
         raise usage("say which lanes: a KEY, --error, --of-tenant, or --all alone")
-    with call.open() as log:
+    with call.open(as_stored=True) as log:
         count = LaneOperator(log.store, None).retry(LaneFilter(processor, key, of_tenant, error), canary=canary)
         if not count:
             known = {one.name for one in log.store.checkpoints.progress() if one.kind == "processor"}
             if processor not in known:
                 raise NotFound(f"no processor {processor!r} has run on this log{nearest(processor, known)}")
             raise NotFound(f"processor {processor!r} has no such lane: `everlog dlq list` shows them")
-        if not _is_run(log, processor):
+        status = next(one.status for one in log.store.checkpoints.progress() if one.name == processor)
+        if status != "running":
+            call.output.warn(
+                f"{processor} is {status}: `everlog processor resume {processor}` lets the worker try them"
+            )
+        elif not _is_run(log, processor):
             call.output.warn("no worker runs this processor now: `everlog worker` will try them")
     told = {"processor": processor, "lanes": count, "canary": canary}
     call.output.document(told, Part(view_of(told), [told]))

@@ -17,14 +17,14 @@ ProcessorName = Annotated[str, typer.Argument(metavar="NAME", help="The processo
 @command("list", example="everlog processor list")
 def list_processors(call: Call) -> None:
     """List the processors that were ever run on the log, with how far behind its head they are."""
-    with call.open() as log:
+    with call.open(as_stored=True) as log:
         call.output.listing(LAGS, of_kind(log, "processor"))
 
 
 @command("status", example="everlog processor status mail --json")
 def status(call: Call, name: ProcessorName) -> int:
     """Show one processor; exits with 1 when it has failed or stopped."""
-    with call.open() as log:
+    with call.open(as_stored=True) as log:
         return show_status(call, log, "processor", name)
 
 
@@ -41,7 +41,7 @@ def resume(call: Call, name: ProcessorName) -> None:
 
 
 def _set(call: Call, name: str, status: Status) -> None:
-    with call.open() as log:
+    with call.open(as_stored=True) as log:
         if not any(lag.progress.name == name for lag in of_kind(log, "processor")):
             raise NotFound(f"no processor {name!r} has run on this log: `everlog processor list` shows them")
         log.store.checkpoints.set_status(name, status)

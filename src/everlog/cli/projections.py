@@ -63,14 +63,14 @@ ProjectionName = Annotated[str, typer.Argument(metavar="NAME", help="The project
 @command("list", example="everlog projection list")
 def list_projections(call: Call) -> None:
     """List the projections that were ever run on the log, with how far behind its head they are."""
-    with call.open() as log:
+    with call.open(as_stored=True) as log:
         call.output.listing(LAGS, of_kind(log, "projection"))
 
 
 @command("status", example="everlog projection status revenue --json")
 def status(call: Call, name: ProjectionName) -> int:
     """Show one projection; exits with 1 when it has failed or stopped."""
-    with call.open() as log:
+    with call.open(as_stored=True) as log:
         return show_status(call, log, "projection", name)
 
 

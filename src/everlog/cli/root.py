@@ -18,6 +18,7 @@ from everlog.cli import (
     scaffold,
     schemas,
     snapshots,
+    stores,
     streams,
     tail,
     transfer,
@@ -49,6 +50,10 @@ NOUNS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "dlq": (
         "Lanes of failing keys: look, try again, or skip an event with a reason.",
         (lanes.list_lanes, lanes.show, lanes.retry, lanes.skip),
+    ),
+    "store": (
+        "The log as a whole: its tables, and moving it to another store.",
+        (stores.migrate, stores.copy, stores.reopen),
     ),
     "time": ("The whole system at a moment, and what differs between two.", (past.state, past.compare)),
     "schema": (

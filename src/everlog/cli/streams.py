@@ -72,7 +72,7 @@ def list_streams(
     limit: Limit = None,
 ) -> None:
     """List streams by name, each with its version and the position of its last event."""
-    with call.open() as log:
+    with call.open(as_stored=True) as log:
         found = call.reader(log, all_tenants).streams(category)
         call.output.listing(STREAMS.showing_tenant(all_tenants), found, limit=limit)
 

@@ -38,7 +38,7 @@ def tail(
     if call.output.form is Format.TABLE:
         call.output.form = Format.PLAIN  # a table has an end, and this has none
     with call.open(as_stored=raw) as log:
-        begin = filters.after if filters.after or from_start else log.head().position
+        begin = log.head().position if filters.after is None and not from_start else filters.after or 0
         events = _follow(call, log, filters, begin, all_tenants)
         call.output.listing(EVENTS.showing_tenant(all_tenants), events, limit=limit)
 

@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from everlog.core.envelope import StoredEvent, StoredSnapshot
-from everlog.core.errors import InvalidInput, Misconfigured, UnknownEventType
+from everlog.core.errors import EverlogError, InvalidInput, Misconfigured, UnknownEventType
 from everlog.domain.codec import Codec
 from everlog.domain.decider import Decider
 from everlog.domain.fingerprint import fingerprint, state_codec
@@ -156,6 +157,8 @@ class Loader(Generic[S]):
         if replayed.state == loaded.state:
             return loaded
         self._counters.count("snapshots_wrong")
+        with suppress(EverlogError):  # it is compared again, and the answer is right
+            store.snapshots.delete(tenant, stream)
         return replayed
 
     def _refuse(self, stored: StoredEvent) -> None:

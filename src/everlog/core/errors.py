@@ -100,6 +100,12 @@ class IncompatibleStore(EverlogError):
     code = "incompatible_store"
 
 
+class LogClosed(EverlogError):
+    """The log takes no appends: it was moved, or is still being copied; the message says where to. Reads still work."""
+
+    code = "log_closed"
+
+
 class StoreUnavailable(EverlogError):
     """The store cannot serve now (locked, disk full, I/O error); nothing was stored by this call."""
 

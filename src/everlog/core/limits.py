@@ -9,3 +9,5 @@ SMALLEST_INTEGER = -(2**63)
 EVENT_TAGS = 50
 BOUNDARY_TERMS = 500
 """Types and tags over all matches of one boundary: it is checked while everybody waits for the head."""
+PAGE_BYTES = 4 * 1024 * 1024
+"""A page of events that is read or handled at once ends here, however few they are: memory stays flat in bytes too."""

@@ -1,9 +1,8 @@
 """All event types of a platform: from class to bytes, from stored event to what it is today."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,8 +14,7 @@ from everlog.domain.recorded import Recorded
 from everlog.domain.upcast import TypeVersion, Upcaster, UpcasterChain
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """One event ready to be stored."""
 
     type: str

@@ -30,7 +30,7 @@ from everlog import (
     WaitTimeout,
 )
 from everlog.fieldnote import first_release, story, team
-from everlog.fieldnote.app import fieldnote
+from everlog.fieldnote.app import FOLDER, fieldnote
 from everlog.fieldnote.incidents import IncidentClosed, IncidentOpened
 from everlog.fieldnote.post import Post, post_office
 from everlog.fieldnote.report import Refusal, Report, report
@@ -178,13 +178,12 @@ def _until(what: str, came: Callable[[], bool]) -> None:
 
 
 def _made_folder(url: str) -> Path:
-    """Where the log will be."""
+    """Where the log will be; of a database, where the application's mails go too."""
     parts = urlsplit(url)
     if parts.scheme == "memory":
         raise Misconfigured("the demo runs two releases, one after the other, on one log: give it sqlite:///demo.db")
-    folder = Path(unquote(parts.path[1:])).parent
-    if parts.scheme == "sqlite":
-        folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(unquote(parts.path[1:])).parent if parts.scheme == "sqlite" else FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

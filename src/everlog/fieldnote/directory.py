@@ -171,8 +171,8 @@ sign_ins = SqlProjection(
     ],
     tables=["fieldnote_sign_in"],
 )
-_COUNT = """INSERT INTO fieldnote_sign_in VALUES (?, ?, ?, ?)
-    ON CONFLICT (tenant, day) DO UPDATE SET done = done + excluded.done, failed = failed + excluded.failed"""
+_COUNT = """INSERT INTO fieldnote_sign_in AS s VALUES (?, ?, ?, ?)
+    ON CONFLICT (tenant, day) DO UPDATE SET done = s.done + excluded.done, failed = s.failed + excluded.failed"""
 
 
 @sign_ins.on(UserLoggedIn)

@@ -58,7 +58,7 @@ def permissions(
         case UserRoleChanged(after=role):
             tx.execute("UPDATE fieldnote_permission SET role = ? WHERE tenant = ? AND user_id = ?", (role, *whose))
         case UserDeactivated() | UserReactivated():
-            active = isinstance(e.data, UserReactivated)
+            active = int(isinstance(e.data, UserReactivated))
             tx.execute("UPDATE fieldnote_permission SET active = ? WHERE tenant = ? AND user_id = ?", (active, *whose))
 
 
@@ -98,6 +98,6 @@ def reactions(post: Post, retry: Retry) -> list[Processor[Any]]:
 
 def _audit(e: Recorded[object], details: str, tx: Transaction) -> None:
     """No key keeps a row from being there twice; that it is there once is the inbox's doing."""
-    tx.execute("CREATE TABLE IF NOT EXISTS fieldnote_audit (tenant TEXT, position INTEGER, who TEXT, what TEXT)")
+    tx.execute("CREATE TABLE IF NOT EXISTS fieldnote_audit (tenant TEXT, position BIGINT, who TEXT, what TEXT)")
     row = (e.tenant, e.position, e.actor, f"{e.type}: {details}")
     tx.execute("INSERT INTO fieldnote_audit VALUES (?, ?, ?, ?)", row)

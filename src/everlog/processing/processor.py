@@ -17,6 +17,7 @@ E = TypeVar("E")
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
+D = TypeVar("D")
 
 Key = Callable[[Recorded[Any]], str]
 
@@ -129,10 +130,21 @@ def processor(
 def processor(
     name: str,
     *,
-    on: Sequence[type[E]],
-    key: Callable[[Recorded[E]], str] | None = None,
+    on: tuple[type[A], type[B], type[C], type[D]],
+    key: Callable[[Recorded[A | B | C | D]], str] | None = None,
     **options: Unpack[Options],
-) -> Callable[[Handler[E]], Processor[E]]: ...
+) -> Callable[[Handler[A | B | C | D]], Processor[A | B | C | D]]: ...
+
+
+# Of more, or of a list, a checker makes `object`: what the handler says it takes stands, unchecked.
+@overload
+def processor(
+    name: str,
+    *,
+    on: Sequence[type[Any]],
+    key: Callable[[Recorded[Any]], str] | None = None,
+    **options: Unpack[Options],
+) -> Callable[[Handler[Any]], Processor[Any]]: ...
 
 
 def processor(

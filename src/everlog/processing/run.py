@@ -78,6 +78,7 @@ class ProcessorHandler:
         self._lease_seconds, self._crash, self._monotonic = lease_seconds, crash, monotonic
         self._pool = pool or Threads(processor.concurrency, f"everlog-{processor.name}")
         self._suspect_upto, self._epoch = 0, -1
+        self._waits: dict[str, int] = {}  # by lane: how often in a row the world was down
         self._lost = threading.Event()
 
     def begin(self, claim: Claim) -> None:
@@ -129,7 +130,18 @@ class ProcessorHandler:
                 run.error = f"the process ended while handling it, {attempt - 1} times"
                 return self._settle(claim, [run], event.position, attempts=attempt)
             self._run_all(claim, [run])
+            if run.undone() and run.error is None:
+                return self._stopped_before(claim, event, attempt)
         return self._settle(claim, [run], event.position)
+
+    def _stopped_before(self, claim: Claim, event: StoredEvent, attempt: int) -> int:
+        """We were told to stop, which is no fault of the event's: of the attempts on it only ours is taken back."""
+        name, marks = self._processor.name, self._desk.marks
+        with self._checkpoints.transaction(claim, claim.position) as effects:
+            marks.clear(effects, name, event.position)
+            for _ in range(attempt - 1):
+                marks.attempt(effects, name, event.position)
+        return claim.position
 
     def _by_key(self, page: Sequence[StoredEvent]) -> list[KeyRun]:
         runs: dict[str, KeyRun] = {}
@@ -255,8 +267,12 @@ class ProcessorHandler:
     def _check_limits(self, position: int) -> None:
         lanes, events = self._desk.lanes.totals(self._processor.name)
         if lanes > self._processor.max_lanes or events > self._processor.max_parked:
-            reason = f"{lanes} lanes hold {events} events, more than it may park: mend the cause, retry the lanes"
-            raise SubscriptionStopped(self._processor.name, position, reason)
+            name = self._processor.name
+            reason = (
+                f"{lanes} lanes hold {events} events, more than it may park: mend the cause, retry the lanes, "
+                f"then `everlog processor resume {name}`"
+            )
+            raise SubscriptionStopped(name, position, reason)
 
     def _try_lanes(self, claim: Claim) -> bool:
         """Try the lanes that are due, some at a time; true when there were any."""
@@ -277,9 +293,16 @@ class ProcessorHandler:
             with self._checkpoints.transaction(claim, claim.position) as effects:
                 if outcome is None:
                     lanes.done(effects, name, lane.key, position)
+                    self._waits.pop(lane.key, None)
                     continue
-                attempts, error = (attempt, outcome) if isinstance(outcome, str) else (attempt - 1, lane.error)
-                status, next_at = self._after_failure(attempts)
+                if isinstance(outcome, str):
+                    attempts, error = attempt, outcome
+                    status, next_at = self._after_failure(attempts)
+                    self._waits.pop(lane.key, None)
+                else:
+                    attempts, error = attempt - 1, lane.error
+                    waits = self._waits[lane.key] = self._waits.get(lane.key, -1) + 1
+                    status, next_at = "retrying", self._next(waits)
                 stands = lanes.failed(
                     effects, name, lane.key, attempt, status=status, attempts=attempts, next_at=next_at, error=error
                 )

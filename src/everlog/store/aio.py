@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
+from queue import SimpleQueue
 from typing import ParamSpec, TypeVar
-from weakref import WeakSet
 
 from everlog.core.envelope import Append, Appended, Head
 from everlog.core.errors import StoreUnavailable
@@ -30,8 +30,8 @@ class AsyncStore:
         self.blocking = store
         self._threads = ThreadPoolExecutor(readers, thread_name_prefix="everlog-read")
         self._queue: deque[_Waiting] = deque()
-        self._wake = threading.Semaphore(0)
-        self._waking: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._waking: asyncio.AbstractEventLoop | None = None  # the loop that was last told to wake the appender
         self._closing = False
         self._door = threading.Lock()  # nothing may be queued behind the appender's last look
         self._appender = threading.Thread(target=self._append_groups, name="everlog-append", daemon=True)
@@ -43,16 +43,16 @@ class AsyncStore:
         with self._door:
             self._check_open()
             self._queue.append((waiting, request))
-            first = loop not in self._waking
-            self._waking.add(loop)
+            first, self._waking = self._waking is not loop, loop
         if first:  # once all tasks that are ready have queued theirs, so that one group takes them
             loop.call_soon(self._release, loop)
         return await waiting
 
     def _release(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._door:
-            self._waking.discard(loop)
-        self._wake.release()
+            if self._waking is loop:
+                self._waking = None
+        self._wake.put(None)
 
     async def head(self) -> Head:
         return await self.run(self.blocking.head)
@@ -73,7 +73,7 @@ class AsyncStore:
         """Store what is queued, stop the threads, close the store."""
         with self._door:
             self._closing = True
-        self._wake.release()
+        self._wake.put(None)
         await asyncio.to_thread(self._appender.join, timeout)
         await asyncio.to_thread(self.blocking.close, timeout)
         self._threads.shutdown(wait=False)
@@ -84,7 +84,7 @@ class AsyncStore:
 
     def _append_groups(self) -> None:
         while True:
-            self._wake.acquire()
+            self._wake.get()
             taken = self._take()
             if taken:
                 _answer(taken, self._verdicts([request for _, request in taken]))

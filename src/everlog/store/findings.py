@@ -28,6 +28,13 @@ def clock(recorded_at: int, now: int) -> Finding:
     return Finding("clock", "ok", f"last event at {rfc3339(recorded_at)}" if recorded_at else "no event yet")
 
 
+def appends(closed: str) -> Finding:
+    """From why the log is closed; empty: it is not."""
+    if closed:
+        return Finding("appends", "warning", f"none are taken: {closed}", "use the log where it is now")
+    return Finding("appends", "ok", "are taken")
+
+
 def payloads(first: int | None, lost: int) -> Finding:
     """From how many payloads are gone without a release, and the position of the first."""
     if lost:

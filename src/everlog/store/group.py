@@ -1,7 +1,9 @@
 """Group commit (design D3): callers queue, one of them leads a group in one transaction, each gets its own verdict.
 
 A lone caller leads at once and pays for no thread. There is no background thread: who finds no leader leads one
-group, then promotes the first that waits. If a leader dies, whoever waits appends again with the same ids, which the
+group, then lets those it answered go, one after another, and the last of them promotes the first that waits. Woken all
+at once they would fight for the interpreter, with each other and with the next leader, whose group would be small: so
+they run and come back while nobody leads. If a leader dies, whoever waits appends again with the same ids, which the
 store answers truly, because ids are looked up before anything is decided.
 """
 
@@ -26,7 +28,8 @@ that error.
 
 
 class _Caller:
-    """One waiting call. `gate` is held while it sleeps; `leads` tells it why it was woken, `gone` that it left."""
+    """One waiting call. `gate` is held while it sleeps; `gone` tells others that it left, and `leads` tells itself that
+    it is its turn: to lead a group, or, when it has all its verdicts, to give the turn to the next."""
 
     __slots__ = ("gate", "gone", "leads", "verdicts", "waiting_for")
 
@@ -55,6 +58,7 @@ class GroupCommit:
         self._mutex = threading.Lock()
         self._idle = threading.Condition(self._mutex)
         self._queue: deque[_Ticket] = deque()
+        self._answered: deque[_Caller] = deque()
         self._led = False
 
     def append_each(self, requests: Sequence[PreparedAppend]) -> list[Verdict]:
@@ -68,6 +72,9 @@ class GroupCommit:
                 caller.gate.acquire()
             while caller.waiting_for:
                 self._lead(caller)
+            if caller.leads:
+                with self._mutex:
+                    self._promote(caller)
         except BaseException:
             with self._mutex:
                 self._drop(caller)
@@ -144,23 +151,28 @@ class GroupCommit:
         for (caller, index, _), verdict in zip(taken, verdicts, strict=True):
             caller.verdicts[index] = verdict
             caller.waiting_for -= 1
-            if not caller.waiting_for and caller is not leader:
-                caller.gate.release()
+            if not caller.waiting_for and caller is not leader and not caller.gone:
+                self._answered.append(caller)
 
     def _drop(self, caller: _Caller) -> None:
         """An interrupted caller waits no longer: nobody may store or lead in its name."""
         caller.gone = True
         self._queue = deque(ticket for ticket in self._queue if ticket[0] is not caller)
+        self._answered = deque(one for one in self._answered if one is not caller)
         if caller.leads:
             self._promote(caller)
 
     def _promote(self, leader: _Caller) -> None:
+        """Give the turn to the next that was answered, or else to the first that waits."""
         leader.leads = False
-        if not self._queue:
+        if self._answered:
+            following = self._answered.popleft()
+        elif self._queue:
+            following = self._queue[0][0]
+        else:
             self._led = False
             self._idle.notify_all()
             return
-        following = self._queue[0][0]
         following.leads = True
         if following is not leader:
             following.gate.release()

@@ -32,7 +32,11 @@ class Segment(NamedTuple):
 
 def segment_hashes(segments: Sequence[Segment]) -> bytes:
     """For each segment: one byte of role length, the role, and SHA-256(salt ‖ bytes)."""
-    return b"".join([_role(role) + _sha256(salt + stored).digest() for role, salt, stored in segments])
+    return b"".join([segment_hash(*segment) for segment in segments])
+
+
+def segment_hash(role: str, salt: bytes, stored: bytes) -> bytes:
+    return _role(role) + _sha256(salt + stored).digest()
 
 
 def content_hash(log_id: bytes, tenant: str, event: NewEvent, segments: bytes) -> bytes:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -12,7 +11,7 @@ from everlog.core.envelope import Append, NewEvent
 from everlog.core.errors import InvalidInput
 from everlog.core.expect import NoneMatching
 from everlog.core.names import actor_name, printable, stream_name, tenant_name, type_name
-from everlog.store.leaf import SALT_BYTES, Segment, content_hash, segment_hashes
+from everlog.store.leaf import SALT_BYTES, content_hash, segment_hash
 
 _client = msgspec.json.Decoder(dict[str, str | None])
 
@@ -25,8 +24,7 @@ class PreparedEvent(NamedTuple):
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedAppend:
+class PreparedAppend(NamedTuple):
     request: Append
     events: tuple[PreparedEvent, ...]
 
@@ -40,13 +38,11 @@ def prepare(request: Append, log_id: bytes) -> PreparedAppend:
 
 def _prepare_event(tenant: str, event: NewEvent, log_id: bytes) -> PreparedEvent:
     _check_event(event)
-    salts = os.urandom(2 * SALT_BYTES)
-    salt, client_salt = salts[:SALT_BYTES], None
-    segments = [Segment("data", salt, event.data)]
+    salt, client_salt = os.urandom(SALT_BYTES), None
+    hashes = segment_hash("data", salt, event.data)
     if event.client is not None:
-        client_salt = salts[SALT_BYTES:]
-        segments.append(Segment("client", client_salt, event.client))
-    hashes = segment_hashes(segments)
+        client_salt = os.urandom(SALT_BYTES)
+        hashes += segment_hash("client", client_salt, event.client)
     return PreparedEvent(event, salt, client_salt, hashes, content_hash(log_id, tenant, event, hashes))
 
 

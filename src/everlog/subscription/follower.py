@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from everlog.core.envelope import StoredEvent
 from everlog.core.errors import Fenced, OutcomeUnknown, StoreUnavailable, SubscriptionFailed, SubscriptionStopped
+from everlog.core.limits import PAGE_BYTES
 from everlog.store.contract import Store
 from everlog.store.query import Filter
 from everlog.subscription.contract import Checkpoints, Claim, Kind, Status
@@ -84,6 +85,7 @@ class Follower:
         self._handler, self._store, self._checkpoints, self._tail = handler, store, checkpoints, tail
         self.owner, self._stopping, self._lease_seconds = owner, stopping, lease_seconds
         self.on_progress, self._monotonic = on_progress, monotonic
+        self._size = subscription.page
         self.reached = 0
         self.owns: bool | None = None  # None: it has not tried yet
         self.failure: Exception | None = None
@@ -175,13 +177,13 @@ class Follower:
         at = claim.position
         self._reach(at)
         renewed = saved = self._monotonic()
+        head = self._store.head().position
         while not self._stopping.is_set():
             now = self._monotonic()
             if now - renewed > self._lease_seconds / 3:
                 if not self._checkpoints.renew(claim, self._lease_seconds):
                     raise Fenced(claim.name, claim.epoch)
                 renewed = now
-            head = self._store.head().position
             at_end = head <= at
             if not at_end:
                 claim, at = self._page(claim, at, head)
@@ -193,17 +195,28 @@ class Follower:
             elif now - saved >= EMPTY_CHECKPOINT_SECONDS:
                 claim, saved = self._save(claim, at), now
             if at_end and not busy:
-                self._tail.wait(at, min(EMPTY_CHECKPOINT_SECONDS, self._lease_seconds / 4))
+                head = self._tail.wait(at, min(EMPTY_CHECKPOINT_SECONDS, self._lease_seconds / 4))
+            else:
+                head = self._store.head().position
         return self._save(claim, at)
 
     def _page(self, claim: Claim, at: int, head: int) -> tuple[Claim, int]:
         """The claim as checkpointed, and the position reached: further, when nothing matched and nothing was saved."""
-        size = self.subscription.page
-        page = list(self._store.read(self.subscription.where, after=at, upto=head, limit=size))
+        size = self._size
+        page, full = _page(self._store.read(self.subscription.where, after=at, upto=head, limit=size), size)
         if not page:
             return claim, head
-        upto = page[-1].position if len(page) == size else head
-        taken = self._handler.handle(claim, page, upto)
+        upto = page[-1].position if full else head
+        began = self._monotonic()
+        try:
+            taken = self._handler.handle(claim, page, upto)
+        except Fenced:
+            # Whoever took over meanwhile would lose the same page in the same way, and so on for ever.
+            if self._monotonic() - began >= self._lease_seconds:
+                self._size = max(1, size // 2)
+            raise
+        if self._monotonic() - began < self._lease_seconds / 4:
+            self._size = min(2 * size, self.subscription.page)
         return claim._replace(position=taken.saved), taken.reached
 
     def _save(self, claim: Claim, at: int) -> Claim:
@@ -229,3 +242,15 @@ class Follower:
     def _reach(self, at: int) -> None:
         self.reached = at
         self.on_progress()
+
+
+def _page(events: Iterator[StoredEvent], size: int) -> tuple[list[StoredEvent], bool]:
+    """So many events, or `PAGE_BYTES` of them, and whether there may be more."""
+    page: list[StoredEvent] = []
+    weight = 0
+    for event in events:
+        page.append(event)
+        weight += len(event.data or b"")
+        if len(page) == size or weight >= PAGE_BYTES:
+            return page, True
+    return page, False

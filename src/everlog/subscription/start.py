@@ -47,7 +47,7 @@ class FromTime:
 
 @dataclass(frozen=True, slots=True)
 class FromNow:
-    """Only what is appended from now on."""
+    """Only what is appended from now on; a rebuild, or a new version, begins at a now of its own."""
 
     def position(self, store: Store) -> int:
         return store.head().position

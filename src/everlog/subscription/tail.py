@@ -24,6 +24,7 @@ class Tail:
         self._shortest, self._longest = shortest, longest
         self._changed = threading.Condition()
         self._hints = 0
+        self._seen, self._moved_at = -1, 0.0
 
     def hint(self) -> None:
         """Something may have happened: an append, a progress, a stop."""
@@ -34,17 +35,20 @@ class Tail:
     def wait(self, after: int, seconds: float) -> int:
         """The head's position once it is beyond `after`; or as it is when `seconds` are over, or on any other hint."""
         until = self._monotonic() + seconds
-        poll = self._shortest
         with self._changed:
             hints = self._hints
         while True:
-            head = self._store.head().position
-            left = until - self._monotonic()
-            if head > after or left <= 0:
+            head, now = self._store.head().position, self._monotonic()
+            if max(head, after) > self._seen:
+                self._seen, self._moved_at = max(head, after), now
+            if head > after or now >= until:
                 return head
             with self._changed:
                 if self._hints == hints:
-                    self._changed.wait(min(poll, left))
+                    self._changed.wait(min(self._poll(now), until - now))
                 if self._hints != hints:
                     return self._store.head().position
-            poll = min(2 * poll, self._longest)
+
+    def _poll(self, now: float) -> float:
+        """As long again as the log has been quiet, whoever has been waiting for it."""
+        return min(max(self._shortest, now - self._moved_at), self._longest)

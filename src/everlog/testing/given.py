@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Generic, Self, TypeVar
 
-from everlog.core.errors import Rejected
+from everlog.core.errors import Misconfigured, Rejected
 from everlog.domain.decider import Decider
 from everlog.domain.event import field_names, is_record
 
@@ -16,6 +16,11 @@ E = TypeVar("E")
 
 def given(decider: Decider[C, S, E], *events: E) -> "Given[C, S, E]":
     """An aggregate of this decider to which exactly these events happened."""
+    if not isinstance(decider, Decider):
+        raise Misconfigured(
+            f"given takes a decider, not {type(decider).__name__}: call the functions of a projection or a processor, "
+            "or open its platform at memory:"
+        )
     return Given(decider, events)
 
 

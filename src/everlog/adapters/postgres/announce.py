@@ -44,10 +44,17 @@ class Announcer:
         self._something.set()
 
     def _announce(self) -> None:
-        while not self._closed:
+        for pause in pauses():
             # Without a connection nobody hears of it, and polls: the next hint tries again.
-            with suppress(psycopg.Error), psycopg.connect(self._settings.conninfo, autocommit=True) as connection:
+            with suppress(psycopg.Error), self._connected() as connection:
                 self._announce_on(connection)
+            if self._closed:
+                return
+            time.sleep(pause)
+
+    def _connected(self) -> psycopg.Connection:
+        # Prepared, the statement would stay behind in the session of a pooler.
+        return psycopg.connect(self._settings.conninfo, autocommit=True, prepare_threshold=None)
 
     def _announce_on(self, connection: psycopg.Connection) -> None:
         if not is_pooled(connection):
@@ -66,12 +73,11 @@ class Listener:
 
     def __init__(self, settings: PostgresSettings, hint: Callable[[], None]) -> None:
         self._settings, self._hint, self._closed = settings, hint, threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="everlog-listen", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._listen, name="everlog-listen", daemon=True).start()
 
     def close(self) -> None:
+        """The thread ends as soon as it notices; nobody need wait for that."""
         self._closed.set()
-        self._thread.join()
 
     def _listen(self) -> None:
         for pause in pauses():

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from psycopg import Connection
+from psycopg.errors import UniqueViolation
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
@@ -21,6 +23,7 @@ from everlog.subscription.contract import Claim, Kind, Progress, Status
 LeaseClock = Callable[[], tuple[str, int]]
 """A test's clock in place of the database's; of what it says only the microseconds count."""
 
+_PATIENCE = 1.0
 _NOW = "coalesce(?::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
 _FREE = "owner = '', lease_until = 0, epoch = epoch + 1"
 
@@ -31,11 +34,10 @@ _REGISTER = """
         moved_at = excluded.moved_at, anew = true
     WHERE s.version <> excluded.version
     RETURNING 1"""
-# Who has the row locked is moving it at this moment, or stands still there: either way it is not free.
 _CLAIM = f"""
     UPDATE everlog_subscription SET epoch = epoch + 1, owner = ?, lease_until = {_NOW} + ?
-    WHERE name = (SELECT name FROM everlog_subscription
-        WHERE name = ? AND status = 'running' AND (owner = ? OR lease_until <= {_NOW}) FOR UPDATE SKIP LOCKED)
+    WHERE name = ? AND status = 'running' AND (owner = ? OR lease_until <= {_NOW})
+        AND (SELECT closed FROM everlog_log) = ''
     RETURNING name, epoch, position, version, anew"""
 _RENEW = f"""
     UPDATE everlog_subscription SET lease_until = {_NOW} + ? WHERE name = ? AND epoch = ? AND status = 'running'
@@ -71,8 +73,10 @@ class PostgresEffects:
             with self.connection.cursor(row_factory=tuple_row) as cursor:
                 cursor.execute(translated_placeholders(sql), values)
                 return cursor.fetchall() if cursor.description is not None else []
-        except TROUBLE as error:
-            raise unavailable(error) from error
+        except psycopg.Error as error:
+            if _is_trouble(error):
+                raise unavailable(error) from error
+            raise
 
 
 class PostgresCheckpoints:
@@ -92,7 +96,8 @@ class PostgresCheckpoints:
     def claim(self, name: str, owner: str, lease_seconds: float) -> Claim | None:
         now = self._now()
         values = (owner, now, _micros(lease_seconds), name, owner, now)
-        claimed = written(self._connections, _CLAIM, values)
+        # Whoever keeps the row locked is moving it, or stands still there: either way it is not free.
+        claimed = written(self._connections, _CLAIM, values, patience=_PATIENCE)
         return Claim(*claimed[0]) if claimed else None
 
     def renew(self, claim: Claim, lease_seconds: float) -> bool:
@@ -153,13 +158,19 @@ def _their_errors(connection: Connection) -> Iterator[None]:
         connection.row_factory, connection.cursor_factory = lent
 
 
-def _trouble(error: BaseException, connection: Connection) -> Exception | None:
+def _trouble(error: Exception, connection: Connection) -> Exception | None:
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, TROUBLE):
+        if isinstance(cause, psycopg.Error) and _is_trouble(cause):
             return cause
         cause = cause.__cause__
-    return error if isinstance(error, Exception) and (connection.broken or connection.closed) else None
+    return error if connection.broken or connection.closed else None
+
+
+def _is_trouble(error: psycopg.Error) -> bool:
+    """Also when two make the same table at once: `IF NOT EXISTS` does not spare the second one an error."""
+    made_at_once = isinstance(error, UniqueViolation) and error.diag.schema_name == "pg_catalog"
+    return made_at_once or isinstance(error, TROUBLE)
 
 
 def _refuse_ended(connection: Connection, name: str) -> None:

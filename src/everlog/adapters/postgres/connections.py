@@ -1,5 +1,5 @@
-"""The connections to one PostgreSQL database: a pool for reads and effects, one connection that appends, none shared
-with a forked child."""
+"""The connections to one PostgreSQL database: a pool for reads, one for followers' transactions, two that append, and
+none that a forked child shares."""
 
 import os
 import random
@@ -13,7 +13,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.errors import InvalidSqlStatementName
 from psycopg.types.numeric import Int8
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from everlog.adapters.postgres import packed
 from everlog.adapters.postgres.placeholders import translated_placeholders
@@ -22,10 +22,20 @@ from everlog.adapters.postgres.translate import closed, translated
 
 HOLDER_MS = 2000
 """Who holds the head and is idle, or stuck in one statement, for longer is cut off by the server."""
+ENDS_TRANSACTIONS = 170000
+"""The first server that can end a transaction which is too long, and not only one that is idle or in one statement."""
 
 _HOLDER = f"""SELECT set_config('statement_timeout', '{HOLDER_MS}', %s),
     set_config('idle_in_transaction_session_timeout', '{HOLDER_MS}', %s), set_config('enable_seqscan', 'off', %s)"""
+AS_TENANT = "SELECT set_config('role', %s, true), set_config('everlog.tenant', %s, true)"
+"""Until the transaction ends, and never for the session: a pooled connection would hand it to whoever comes next."""
+
+# Planning an append takes the server as long as the append. An append is a transaction by itself, as these say.
+_WRITER = """SELECT set_config('plan_cache_mode', 'force_generic_plan', false),
+    set_config('default_transaction_isolation', 'read committed', false),
+    set_config('default_transaction_read_only', 'off', false)"""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
+_SHORTEST_WAIT = 0.05
 
 T = TypeVar("T")
 
@@ -46,6 +56,7 @@ class Connections:
     def _open(self) -> None:
         self._process = os.getpid()
         self._pool = self._made_pool(self.settings.connections, _configure)
+        self._followers = self._made_pool(self.settings.connections, _configure)
         self._writers = self._made_pool(2, _configure_writer)
 
     def _made_pool(self, size: int, configure: Callable[[Connection], None]) -> ConnectionPool:
@@ -56,9 +67,8 @@ class Connections:
             max_size=size,
             open=True,
             configure=configure,
-            timeout=self.settings.lock_timeout,
             max_waiting=0,
-            reconnect_timeout=self.settings.lock_timeout,
+            reconnect_timeout=0,  # it would wait ever longer, and stop while somebody waits; `_living` asks again
         )
 
     def rows(self, sql: str, values: Sequence[object] = (), *, tenant: str | None = None) -> list[Any]:
@@ -74,9 +84,7 @@ class Connections:
             if tenant is None or role is None:
                 return connection.execute(statement, values, binary=True).fetchall()
             with connection.pipeline(), connection.transaction():
-                connection.execute(
-                    "SELECT set_config('role', %s, true), set_config('everlog.tenant', %s, true)", (role, tenant)
-                )
+                connection.execute(AS_TENANT, (role, tenant))
                 found = connection.execute(statement, values, binary=True)
             return found.fetchall()
 
@@ -98,8 +106,13 @@ class Connections:
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        self.check_ready()
-        with self._pool.connection() as connection:
+        with self._taken(lambda: self._pool) as connection:
+            yield connection
+
+    @contextmanager
+    def follower(self) -> Iterator[Connection]:
+        """One for a handler's transaction, of a pool of their own: a handler may read, and must get a connection."""
+        with self._taken(lambda: self._followers) as connection:
             yield connection
 
     @contextmanager
@@ -108,8 +121,7 @@ class Connections:
 
         Raises `ConnectionLost` when it broke in the block, so that nobody knows what became of what was sent last.
         """
-        self.check_ready()
-        with self._writers.connection() as connection:
+        with self._taken(lambda: self._writers) as connection:
             try:
                 yield connection
             except psycopg.Error as error:
@@ -118,6 +130,37 @@ class Connections:
                 if lost(error, connection):
                     raise ConnectionLost(str(error)) from error
                 raise
+
+    @contextmanager
+    def _taken(self, pool: Callable[[], ConnectionPool]) -> Iterator[Connection]:
+        self.check_ready()  # which may open other pools
+        taken_from = pool()
+        connection = self._living(taken_from)
+        try:
+            with connection:
+                yield connection
+        finally:
+            taken_from.putconn(connection)
+
+    def _living(self, pool: ConnectionPool) -> Connection:
+        """A connection that the server has not ended meanwhile; raises `PoolTimeout`.
+
+        A pool that could not connect tries again when it is asked again, so how often that is is said here.
+        """
+        until = time.monotonic() + self.settings.lock_timeout
+        for pause in pauses():
+            left = until - time.monotonic()
+            try:
+                connection: Connection = pool.getconn(min(_SHORTEST_WAIT + pause, left))
+            except PoolTimeout:
+                if left <= _SHORTEST_WAIT + pause:
+                    raise
+                continue
+            if not _is_ended(connection):
+                return connection
+            connection.close()
+            pool.putconn(connection)
+        raise AssertionError("pauses never end")
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -130,8 +173,8 @@ class Connections:
             return
         self.closed = True
         if self._process == os.getpid():
-            self._pool.close()
-            self._writers.close()
+            for pool in (self._pool, self._followers, self._writers):
+                pool.close()
 
     def check_ready(self) -> None:
         if self.closed:
@@ -153,6 +196,16 @@ def pauses() -> Iterator[float]:
 def lost(error: psycopg.Error, connection: Connection) -> bool:
     """Whether the connection is gone, or the server is about to go."""
     return connection.broken or connection.closed or isinstance(error, psycopg.errors.CannotConnectNow)
+
+
+def _is_ended(connection: Connection) -> bool:
+    """Whether the server has hung up, as far as this end has heard; asks nobody, so it costs no time."""
+    try:
+        for _ in range(2):  # the first may be taken up by its last words
+            connection.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return True
+    return False
 
 
 def is_pooled(connection: Connection) -> bool:
@@ -178,3 +231,6 @@ def _configure_writer(connection: Connection) -> None:
         return
     connection.prepare_threshold = 0
     connection.execute(_HOLDER, (False, False, False))
+    connection.execute(_WRITER)
+    if connection.info.server_version >= ENDS_TRANSACTIONS:  # waiting for the head, and then holding it
+        connection.execute(f"SET transaction_timeout = {2 * HOLDER_MS}")

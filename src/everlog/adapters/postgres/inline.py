@@ -7,6 +7,7 @@ from psycopg import Connection
 
 from everlog.adapters.postgres.connections import Connections
 from everlog.adapters.postgres.folds import STORE
+from everlog.adapters.postgres.nul import kept
 from everlog.adapters.postgres.translate import translated
 from everlog.core.envelope import FoldState, StoredEvent
 from everlog.store.contract import Inline, Store
@@ -28,12 +29,12 @@ class PostgresStates:
         self._connection = connection
 
     def load(self, key: StateKey) -> bytes | None:
-        found = self._connection.execute(_SELECT, key, binary=True).fetchone()
+        found = self._connection.execute(_SELECT, key._replace(key=kept(key.key)), binary=True).fetchone()
         return None if found is None else bytes(found[0])
 
     def store(self, states: Sequence[tuple[StateKey, FoldState]]) -> None:
         if states:
-            rows = [(key.projection, key.version, *state) for key, state in states]
+            rows = [(key.projection, key.version, *state._replace(key=kept(state.key))) for key, state in states]
             self._connection.cursor().executemany(STORE, rows)
 
 

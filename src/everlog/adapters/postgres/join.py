@@ -10,7 +10,9 @@ from psycopg.rows import tuple_row
 
 from everlog.adapters.postgres import packed
 from everlog.adapters.postgres.append import close_group, open_group
-from everlog.adapters.postgres.connections import HOLDER_MS, bound_holder
+from everlog.adapters.postgres.borrowed import Borrowed, borrow
+from everlog.adapters.postgres.connections import ENDS_TRANSACTIONS, HOLDER_MS, bound_holder
+from everlog.adapters.postgres.settings import PostgresSettings
 from everlog.adapters.postgres.translate import outcome_unknown, translated
 from everlog.core.clock import Clock
 from everlog.core.envelope import Append, Appended
@@ -18,14 +20,20 @@ from everlog.core.errors import EverlogError, Misconfigured, StoreUnavailable
 from everlog.store.contract import Inline
 from everlog.store.prepare import PreparedAppend, prepare
 
-_TRANSACTION_TIMEOUT = 170000  # the first server that can end a transaction which is too long
+_LOG_ID = "SELECT log_id FROM everlog_log"
+_WAIT = "SELECT set_config('lock_timeout', %s, true)"
+_TAKE = "SELECT FROM everlog_log FOR NO KEY UPDATE"
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 
 
 class JoinedTransaction:
     """Appends wait here until `flush`, which takes the head; it is called for you as the block ends."""
 
-    def __init__(self, connection: Connection, log_id: bytes, clock: Clock, inline: Inline | None) -> None:
-        self._connection, self._log_id, self._clock, self._inline = connection, log_id, clock, inline
+    def __init__(
+        self, caller: Borrowed, settings: PostgresSettings, log_id: bytes, clock: Clock, inline: Inline | None
+    ) -> None:
+        self._caller, self._settings = caller, settings
+        self._log_id, self._clock, self._inline = log_id, clock, inline
         self._waiting: list[PreparedAppend] = []
         self.stored = 0
         self.failed = False
@@ -42,22 +50,20 @@ class JoinedTransaction:
         if not waiting:
             return []
         self.failed = True  # until it is known better: rows may be written whose head is not
-        with translated(), _plain_rows(self._connection):
-            answers = self._store(waiting)
+        self._caller.finish()  # their rows first, so that the head is held no longer than it must
+        with translated(), _plain_rows(self._caller.connection):
+            answers = self._store(self._caller.connection, waiting)
         self.failed = False
         return answers
 
-    def _store(self, waiting: Sequence[PreparedAppend]) -> Sequence[Appended]:
-        connection = self._connection
+    def _store(self, connection: Connection, waiting: Sequence[PreparedAppend]) -> Sequence[Appended]:
         if connection.info.transaction_status != TransactionStatus.INTRANS:
             raise StoreUnavailable(
-                "the transaction everlog opened was ended inside the block: these events are not stored; "
+                "the transaction everlog joined was ended inside the block: these events are not stored; "
                 "leave COMMIT and ROLLBACK to the end of the block"
             )
-        bound_holder(connection)
-        if connection.info.server_version >= _TRANSACTION_TIMEOUT:
-            connection.execute(f"SET LOCAL transaction_timeout = {HOLDER_MS}")
-        group = open_group(connection, self._clock, self._inline)
+        self._take_head(connection)
+        group = open_group(connection, self._log_id, self._clock, self._inline)
         answers: list[Appended] = []
         for prepared in waiting:
             [verdict] = group.add([prepared])
@@ -68,23 +74,33 @@ class JoinedTransaction:
         self.stored += group.size
         return answers
 
+    def _take_head(self, connection: Connection) -> None:
+        """Waiting for it is bounded by the settings, and only holding it by what every holder is given."""
+        connection.execute(_WAIT, (str(int(self._settings.lock_timeout * 1000)),))
+        connection.execute(_TAKE)
+        bound_holder(connection)
+        if connection.info.server_version >= ENDS_TRANSACTIONS:
+            connection.execute(f"SET LOCAL transaction_timeout = {HOLDER_MS}")
+        if "synchronous_commit" not in self._settings.allow_unsafe:
+            connection.execute(_DURABLE)
+
 
 @contextmanager
-def joined(log_id: bytes, clock: Clock, inline: Inline | None, connection: object) -> Iterator[JoinedTransaction]:
+def joined(
+    settings: PostgresSettings, log_id: bytes, clock: Clock, inline: Inline | None, connection: object
+) -> Iterator[JoinedTransaction]:
     """A transaction on the caller's connection, or the one that is open there; their own errors pass untouched.
 
     Where we opened it COMMIT is ours, and raises `OutcomeUnknown` when its answer is lost: then the whole block is to
-    be run again. Where it was open, the caller commits, and nothing else may come in between.
+    be run again. Where it was open the caller commits, unless the block raised: then nothing of theirs commits either.
     """
-    if not isinstance(connection, Connection):
-        raise Misconfigured(f"a PostgreSQL log joins a psycopg.Connection, not {type(connection).__name__}")
-    ours = connection.info.transaction_status == TransactionStatus.IDLE
-    with translated(), _plain_rows(connection):
-        packed.register(connection)
-        _check(connection, log_id)
-        if ours and connection.autocommit:
-            connection.execute("BEGIN")
-    joining = JoinedTransaction(connection, log_id, clock, inline)
+    caller = borrow(connection)
+    with translated(), _plain_rows(caller.connection):
+        packed.register(caller.connection)
+        _check(caller.connection, log_id)
+        if caller.ours and caller.connection.autocommit:
+            caller.connection.execute("BEGIN")
+    joining = JoinedTransaction(caller, settings, log_id, clock, inline)
     try:
         yield joining
         if joining.failed:
@@ -92,12 +108,16 @@ def joined(log_id: bytes, clock: Clock, inline: Inline | None, connection: objec
                 "a flush failed inside the block and its error was passed over: nothing of the block is stored"
             )
         joining.flush()
+        if caller.connection.info.transaction_status == TransactionStatus.INERROR:  # COMMIT would roll back, unheard
+            raise StoreUnavailable(
+                "a statement failed inside the block and its error was passed over: nothing of the block is stored"
+            )
     except BaseException:
-        if ours and not connection.closed:
-            connection.rollback()
+        if not caller.connection.closed:
+            caller.connection.rollback() if caller.ours else caller.doom()
         raise
-    if ours:
-        _commit(connection)
+    if caller.ours:
+        _commit(caller.connection)
 
 
 def _commit(connection: Connection) -> None:
@@ -122,8 +142,10 @@ def _plain_rows(connection: Connection) -> Iterator[None]:
 
 def _check(connection: Connection, log_id: bytes) -> None:
     try:
-        found = connection.execute("SELECT log_id FROM everlog_log").fetchone()
+        found = connection.execute(_LOG_ID).fetchone()
     except psycopg.errors.UndefinedTable as error:
         raise Misconfigured("the connection is open on a database without this log") from error
-    if found is None or found[0] != log_id:
+    if found is None:
+        raise Misconfigured(f"the connection's role {connection.info.user!r} sees no log: let it be an engine's role")
+    if found[0] != log_id:
         raise Misconfigured("the connection is open on another log's database")

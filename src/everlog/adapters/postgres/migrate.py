@@ -5,9 +5,12 @@ from importlib import resources
 from psycopg import Connection
 from psycopg.errors import UndefinedTable
 
-from everlog.core.errors import IncompatibleStore
+from everlog.core.errors import IncompatibleStore, Misconfigured
 
 _LOCK = 0x6576_6572_6C6F_67  # "everlog": held by whoever migrates, until its transaction ends
+
+# Not to_regclass: it remembers that there was no such table, also once somebody else has made it.
+_EXISTS = "SELECT count(*) FROM pg_class WHERE relname = 'everlog_log' AND pg_table_is_visible(oid)"
 
 
 def steps() -> list[tuple[int, str]]:
@@ -50,14 +53,18 @@ def check(connection: Connection) -> None:
 
 def stored_format(connection: Connection) -> int:
     """0 where there is no log."""
-    found = connection.execute("SELECT to_regclass('everlog_log')::oid").fetchone()
-    if found is None or found[0] is None:
+    if connection.execute(_EXISTS).fetchone() == (0,):
         return 0
     try:
         row = connection.execute("SELECT format FROM everlog_log").fetchone()
     except UndefinedTable:
         return 0
-    return 0 if row is None else int(row[0])
+    if row is None:
+        raise Misconfigured(
+            f"there is a log, and the role {connection.info.user!r} sees none of it: make it a member of the role that "
+            "everlog store migrate --engine-role prepares"
+        )
+    return int(row[0])
 
 
 def _refuse_newer(found: int) -> None:

@@ -1,6 +1,9 @@
 """Reading the log: which index drives a filter, and one page of it at a time."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from everlog.adapters.postgres.where import driven_by_tags, residual, types_condition, types_values
@@ -15,19 +18,26 @@ COLUMNS = """e.position, e.tenant, e.stream, e.version, uuid_send(e.id), e.type,
     coalesce(e.claimed_at, e.recorded_at), e.recorded_at, e.actor, uuid_send(e.correlation_id),
     uuid_send(e.causation_id), p.data, p.client"""
 PAYLOAD = "LEFT JOIN everlog_payload p ON p.position = e.position"
+_BOUND = "AND p.position > ? AND p.position <= ?"  # or a merge join begins at the first payload of the log
 
-_make = StoredEvent._make
+# `StoredEvent._make` without its check of the length, which costs as much again.
+_make: Callable[[Sequence[Any]], StoredEvent] = partial(tuple.__new__, StoredEvent)
 
 
 def read_log(
     rows: Rows, where: Filter, after: int, upto: int, *, backwards: bool, limit: int | None
 ) -> Iterator[StoredEvent]:
     """Events with `after` < position <= `upto`, a page a query, so no read transaction outlives a page."""
-    left = limit
+    pages = _pages(rows, where, after, upto, backwards, limit)
+    more = limit is None or limit > PAGE
+    yield from map(_make, chain.from_iterable(_ahead(pages) if more else pages))
+
+
+def _pages(rows: Rows, where: Filter, after: int, upto: int, backwards: bool, left: int | None) -> Iterator[list[Any]]:
     while (left is None or left > 0) and after < upto:
         size = PAGE if left is None else min(PAGE, left)
         page = rows(*page_of(where, after, upto, backwards=backwards, size=size))
-        yield from map(_make, page)
+        yield page
         if len(page) < size:
             return
         if backwards:
@@ -35,6 +45,19 @@ def read_log(
         else:
             after = page[-1][0]
         left = None if left is None else left - size
+
+
+def _ahead(pages: Iterator[list[Any]]) -> Iterator[list[Any]]:
+    """From the third page on, the next one is fetched while one is worked on; who reads little pays for no thread."""
+    for page in islice(pages, 2):
+        yield page
+        if len(page) < PAGE:
+            return
+    with ThreadPoolExecutor(1, thread_name_prefix="everlog-read-ahead") as thread:
+        coming: Future[list[Any]] = thread.submit(next, pages, [])
+        while page := coming.result():
+            coming = thread.submit(next, pages, [])
+            yield page
 
 
 def page_of(where: Filter, after: int, upto: int, *, backwards: bool, size: int) -> tuple[str, Sequence[object]]:
@@ -48,8 +71,9 @@ def page_of(where: Filter, after: int, upto: int, *, backwards: bool, size: int)
         driving.append(types_condition(where.types))
         driving_values += types_values(where.types)
     conditions = " AND ".join([*driving, "e.position <= ?", *sqls])
-    sql = f"SELECT {COLUMNS} FROM {source} {PAYLOAD} WHERE {conditions} ORDER BY e.position {order} LIMIT ?"
-    return sql, [*driving_values, upto, *values, size]
+    sql = f"""SELECT {COLUMNS} FROM {source} {PAYLOAD} {_BOUND}
+        WHERE {conditions} ORDER BY e.position {order} LIMIT ?"""
+    return sql, [after, upto, *driving_values, upto, *values, size]
 
 
 def _narrow(where: Filter) -> bool:
@@ -79,9 +103,9 @@ def _page_of_types(
         )
         bound += [*types_values([pair]), after, upto, *where.tags, *values, size]
     found = " UNION ".join(branches)
-    sql = f"""SELECT {COLUMNS} FROM ({found}) f JOIN everlog_event e ON e.position = f.position {PAYLOAD}
+    sql = f"""SELECT {COLUMNS} FROM ({found}) f JOIN everlog_event e ON e.position = f.position {PAYLOAD} {_BOUND}
         ORDER BY e.position {order} LIMIT ?"""
-    return sql, [*bound, size]
+    return sql, [*bound, after, upto, size]
 
 
 def read_stream(
@@ -90,12 +114,12 @@ def read_stream(
     """Events with `after` < version <= `upto`."""
     order = "DESC" if backwards else "ASC"
     sql = f"""SELECT {COLUMNS} FROM everlog_event e {PAYLOAD} WHERE e.tenant = ? AND e.stream = ?
-        AND e.version > ? AND e.version <= ? ORDER BY e.version {order} LIMIT {PAGE}"""
+        AND e.version > ? AND e.version <= ? ORDER BY e.version {order} LIMIT {PAGE + 1}"""
     last = 2**63 - 1 if upto is None else upto
     while after < last:
         page = rows(sql, (tenant, stream, after, last))
         yield from map(_make, page)
-        if len(page) < PAGE:
+        if len(page) <= PAGE:  # one more than a page: a stream of a round number of events is not asked again for none
             return
         if backwards:
             last = page[-1][3] - 1

@@ -2,22 +2,34 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from dataclasses import dataclass, field
+from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from everlog.core.errors import Misconfigured
 
+DURABLE = {
+    "fsync": "acknowledged events are lost when the server's machine crashes",
+    "synchronous_commit": "acknowledged events are lost when the server crashes",
+    "full_page_writes": "a page torn by a crash cannot be mended",
+}
+"""Settings of the server that must be on, and what is lost where they are off."""
+
+UNSAFE = frozenset({*DURABLE, "tenant_role"})
+"""What `allow_unsafe` may name: each is refused at start otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class PostgresSettings:
-    """`conninfo` is libpq's. `lock_timeout` is how long a call waits for the head or the server, in seconds;
-    `connections` how many this process opens at most beside the one that appends; `tenant_role` the role, under
-    row-level security, that tenants' reads run as; `allow_unsafe` names settings that may lose events."""
+    """`conninfo` is libpq's. `lock_timeout` is how long a call waits for a server that is away, or for the head (for that
+    2 s at least), in seconds; `connections` how many this process opens at most to read, and as many again to
+    follow; `tenant_role` the role, under row-level security, that tenants' reads run as; `allow_unsafe` names settings
+    that may lose or show events.
+    """
 
-    conninfo: str
+    conninfo: str = field(repr=False)  # holds the password
     lock_timeout: float = 30.0
     connections: int = 10
     tenant_role: str | None = None
@@ -29,22 +41,34 @@ class PostgresSettings:
 
         Several hosts are tried in turn, and only one that takes writes is used.
         """
-        parts = urlsplit(url)
-        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise Misconfigured(f"the URL of the store cannot be read: {error}") from None
+        options = _options(parts.query)
         ours = {name: options.pop(name) for name in list(options) if name in cls.__slots__ and name != "conninfo"}
-        plain = urlunsplit(parts._replace(query=urlencode(options)))
+        plain = urlunsplit(parts._replace(query=urlencode(options, quote_via=quote)))
         try:
             given = conninfo_to_dict(plain)
             conninfo = make_conninfo(plain, **_defaults(given))
         except ProgrammingError as error:
-            raise Misconfigured(f"{_without_password(url)} is no PostgreSQL URL: {error}") from error
+            told = _without(str(error).strip(), parts.password, options.get("password"))
+            raise Misconfigured(f"this is no URL that PostgreSQL understands: {told}") from None
         return cls(
             conninfo,
             _number(ours.get("lock_timeout", "30"), "lock_timeout"),
-            int(_number(ours.get("connections", "10"), "connections")),
-            ours.get("tenant_role"),
-            frozenset(filter(None, ours.get("allow_unsafe", "").split(","))),
+            _count(ours.get("connections", "10"), "connections"),
+            _role(ours.get("tenant_role")),
+            _unsafe(ours.get("allow_unsafe", "")),
         )
+
+    @property
+    def place(self) -> str:
+        """Which database it is: hosts, ports and name."""
+        given = conninfo_to_dict(self.conninfo)
+        hosts = quote(str(given.get("host") or given.get("hostaddr") or ""), safe=",")
+        ports = str(given.get("port") or "").strip(",")
+        return f"postgresql://{hosts}{ports and ':'}{ports}/{quote(str(given.get('dbname') or ''))}"
 
 
 def _defaults(given: Mapping[str, object]) -> dict[str, str | int]:
@@ -58,9 +82,37 @@ def _defaults(given: Mapping[str, object]) -> dict[str, str | int]:
     return {name: value for name, value in wanted.items() if name not in given}
 
 
-def _without_password(url: str) -> str:
-    password = urlsplit(url).password
-    return url.replace(f":{password}@", ":…@") if password else url
+def _options(query: str) -> dict[str, str]:
+    """As libpq reads them, where a plus is a plus."""
+    pairs = [pair.partition("=") for pair in query.split("&") if pair]
+    return {unquote(name): unquote(value) for name, _, value in pairs}
+
+
+def _without(message: str, *secrets: str | None) -> str:
+    for secret in filter(None, secrets):
+        for written in (secret, unquote(secret)):
+            message = message.replace(written, "…")
+    return message
+
+
+def _role(text: str | None) -> str | None:
+    if text == "":
+        raise Misconfigured("tenant_role= names no role: leave it out, and nothing but everlog keeps tenants apart")
+    return text
+
+
+def _unsafe(text: str) -> frozenset[str]:
+    names = frozenset(filter(None, text.split(",")))
+    if names - UNSAFE:
+        raise Misconfigured(f"allow_unsafe={text}: it may name {', '.join(sorted(UNSAFE))}")
+    return names
+
+
+def _count(text: str, option: str) -> int:
+    number = _number(text, option)
+    if number != int(number):
+        raise Misconfigured(f"{option}={text} must be a whole number")
+    return int(number)
 
 
 def _number(text: str, option: str) -> float:

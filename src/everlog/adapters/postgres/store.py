@@ -20,12 +20,15 @@ from everlog.adapters.postgres.append import (
 from everlog.adapters.postgres.checkpoints import LeaseClock, PostgresCheckpoints
 from everlog.adapters.postgres.connections import ConnectionLost, Connections, pauses
 from everlog.adapters.postgres.desk import postgres_desk
-from everlog.adapters.postgres.examine import examine, refuse_unsafe
+from everlog.adapters.postgres.exact import PostgresExact
+from everlog.adapters.postgres.examine import examine
 from everlog.adapters.postgres.folds import PostgresFoldStates
 from everlog.adapters.postgres.inline import put_in_force
 from everlog.adapters.postgres.join import JoinedTransaction, joined
-from everlog.adapters.postgres.migrate import check, stored_format
+from everlog.adapters.postgres.migrate import check, migrate, stored_format
 from everlog.adapters.postgres.read import COLUMNS, PAYLOAD, Rows, first_where, read_log, read_stream
+from everlog.adapters.postgres.roles import refuse_role
+from everlog.adapters.postgres.server import refuse_unsafe
 from everlog.adapters.postgres.settings import PostgresSettings
 from everlog.adapters.postgres.snapshots import PostgresSnapshots
 from everlog.adapters.postgres.streams import list_streams
@@ -35,11 +38,13 @@ from everlog.core.crash import CrashPoint, nothing
 from everlog.core.envelope import Append, Appended, Head, StoredEvent, StreamHead
 from everlog.core.errors import EverlogError
 from everlog.store.contract import Finding, Inline, LeafRow, Release, Verdict
+from everlog.store.exact import refuse_closed
 from everlog.store.group import GroupCommit
 from everlog.store.prepare import PreparedAppend, prepare
 from everlog.store.query import Filter
 
 _GROUP_EVENTS, _GROUP_BYTES = 1000, 4 * 1024 * 1024
+_PAGE = 1000
 _RECORD_RELEASE = """
     INSERT INTO everlog_release SELECT e.position, %s, %s, %s FROM everlog_event e
     WHERE e.position = ANY(%s::bigint[]) ON CONFLICT DO NOTHING"""
@@ -50,6 +55,13 @@ def log_exists(settings: PostgresSettings) -> bool:
     """Whether the database holds a log, without making one; raises `StoreUnavailable` when nobody answers."""
     with translated(), psycopg.connect(settings.conninfo, autocommit=True) as connection:
         return stored_format(connection) > 0
+
+
+def migrate_log(settings: PostgresSettings) -> list[int]:
+    """Bring the tables to what this everlog writes, and say which steps that took."""
+    with translated(), psycopg.connect(settings.conninfo, autocommit=True) as connection:
+        refuse_unsafe(connection, settings)
+        return migrate(connection)
 
 
 class PostgresStore:
@@ -71,9 +83,11 @@ class PostgresStore:
         self._announcer = Announcer(settings)
         self._group = GroupCommit(self._write_group)
         try:
-            with translated(), self._connections.connection() as connection:
+            # Not from the pool, which keeps trying: a wrong password is told at once, and in the server's words.
+            with translated(), psycopg.connect(settings.conninfo, autocommit=True) as connection:
                 refuse_unsafe(connection, settings)
                 check(connection)
+                refuse_role(connection, settings)
             self._log_id = self.head().log_id
         except BaseException:
             self._connections.close()
@@ -82,6 +96,7 @@ class PostgresStore:
         self.checkpoints = PostgresCheckpoints(self._connections, clock, lease_clock, crash)
         self.fold_states = PostgresFoldStates(self._connections)
         self.desk = postgres_desk(self._connections, clock)
+        self.exact = PostgresExact(self._connections)
 
     def append(self, request: Append) -> Appended:
         verdict = self.append_each([request])[0]
@@ -110,8 +125,10 @@ class PostgresStore:
         backwards: bool = False,
         limit: int | None = None,
     ) -> Iterator[StoredEvent]:
-        head = self.head().position
-        last = head if upto is None else min(upto, head)
+        # Who says how far is not asked for the head: nothing lies beyond it.
+        last = head = self.head().position if upto is None else upto
+        if where.recorded_since is not None or where.recorded_until is not None:
+            head = self.head().position
         if where.recorded_since is not None:
             after = max(after, self._position_before(where.recorded_since, head))
         if where.recorded_until is not None:
@@ -135,7 +152,8 @@ class PostgresStore:
     def version_at(
         self, tenant: str, stream: str, *, position: int | None = None, recorded_at: int | None = None
     ) -> int:
-        last = self._number("SELECT max(version) FROM everlog_event WHERE tenant = ? AND stream = ?", tenant, stream)
+        sql = "SELECT max(version) FROM everlog_event WHERE tenant = ? AND stream = ?"
+        last = self._number(sql, tenant, stream, tenant=tenant)
         if position is not None:
             last = first_where(1, last, self._beyond("position", tenant, stream, position)) - 1
         if recorded_at is not None:
@@ -149,14 +167,19 @@ class PostgresStore:
     def release(self, release: Release) -> int:
         positions = list(release.positions)
         with translated(), self._connections.transaction() as connection:
+            # FOR SHARE: a copy that closes the log meanwhile waits, and sees this release.
+            [(closed,)] = connection.execute("SELECT closed FROM everlog_log FOR SHARE").fetchall()
+            refuse_closed(closed)
             connection.execute(_RECORD_RELEASE, (release.act, release.reason, self._clock(), positions))
             return connection.execute(_RELEASE, (positions,)).rowcount
 
     def leaves(self, *, after: int = 0, upto: int | None = None) -> Iterator[LeafRow]:
         last = self.head().position if upto is None else upto
+        # By bounds on both tables: with LIMIT, a server that has not analysed them reads all the rest for every page.
         sql = f"""SELECT {COLUMNS}, e.claimed_at, e.segments, p.salt, p.client_salt, e.leaf
-            FROM everlog_event e {PAYLOAD} WHERE e.position > ? AND e.position <= ? ORDER BY e.position LIMIT 1000"""
-        while page := self._connections.rows(sql, (after, last)):
+            FROM everlog_event e {PAYLOAD} AND p.position > ? AND p.position <= ?
+            WHERE e.position > ? AND e.position <= ? ORDER BY e.position"""
+        while page := self._connections.rows(sql, (after, min(after + _PAGE, last)) * 2):
             for row in page:
                 claimed_at, segments, salt, client_salt, leaf = row[14:]
                 yield LeafRow(StoredEvent(*row[:14]), claimed_at, segments, (salt, client_salt), leaf)
@@ -164,7 +187,7 @@ class PostgresStore:
 
     def join(self, connection: object) -> AbstractContextManager[JoinedTransaction]:
         self._connections.check_ready()
-        return joined(self._log_id, self._clock, self._inline, connection)
+        return joined(self._connections.settings, self._log_id, self._clock, self._inline, connection)
 
     def put_in_force(self, inline: Inline) -> None:
         put_in_force(self._connections, self, inline)
@@ -214,11 +237,13 @@ class PostgresStore:
         self._crash("append.before_commit")
         if not again and tells_versions(drawn):
             try:
-                verdicts = append_in_one_flush(connection, drawn, self._clock, pooled=pooled)
+                verdicts = append_in_one_flush(connection, self._log_id, drawn, self._clock, pooled=pooled)
             except IN_THE_WAY:
                 connection.rollback()
         if verdicts is None:
-            verdicts, stored = append_under_lock(connection, drawn, self._clock, self._inline, pooled=pooled)
+            verdicts, stored = append_under_lock(
+                connection, self._log_id, drawn, self._clock, self._inline, pooled=pooled
+            )
         self._crash("append.after_commit")
         if stored:
             self._hint()
@@ -235,10 +260,10 @@ class PostgresStore:
 
     def _beyond(self, column: str, tenant: str, stream: str, limit: int) -> Callable[[int], bool]:
         sql = f"SELECT {column} FROM everlog_event WHERE tenant = ? AND stream = ? AND version = ?"
-        return lambda version: self._number(sql, tenant, stream, version) > limit
+        return lambda version: self._number(sql, tenant, stream, version, tenant=tenant) > limit
 
-    def _number(self, sql: str, *values: object) -> int:
-        return int(self._connections.rows(sql, values)[0][0] or 0)
+    def _number(self, sql: str, *values: object, tenant: str | None = None) -> int:
+        return int(self._connections.rows(sql, values, tenant=tenant)[0][0] or 0)
 
 
 def _drawn(requests: Iterator[PreparedAppend]) -> list[PreparedAppend]:

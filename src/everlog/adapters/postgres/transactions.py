@@ -1,5 +1,6 @@
 """Transactions of those who follow the log: begun on a connection that lives, bounded, and ended in our words."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -7,6 +8,7 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection
+from psycopg.errors import LockNotAvailable
 
 from everlog.adapters.postgres.connections import Connections, lost, pauses
 from everlog.adapters.postgres.placeholders import translated_placeholders
@@ -15,8 +17,7 @@ from everlog.adapters.postgres.translate import TROUBLE, outcome_unknown, transl
 FROZEN_MS = 60_000
 """Who stands still for longer inside a transaction is cut off by the server: nobody could take over from them."""
 
-_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-_BOUND = "SELECT set_config('lock_timeout', %s, true), set_config('idle_in_transaction_session_timeout', %s, true)"
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL idle_in_transaction_session_timeout = "
 
 Row = tuple[Any, ...]
 
@@ -33,16 +34,18 @@ def begun(connections: Connections, sql: str, values: Sequence[object]) -> Itera
 def _begin(
     held: ExitStack, connections: Connections, statement: str, values: Sequence[object]
 ) -> tuple[Connection, list[Row]]:
-    """In one flush. Where the connection is lost nothing has happened yet, so it is begun on another."""
+    """Where the connection is lost nothing has happened yet, so it is begun on another.
+
+    Not in a pipeline: psycopg ends one with a Flush, and after that the server does not count how long we are idle.
+    """
+    begin = f"{_BEGIN}{FROZEN_MS}; {_bound(connections.settings.lock_timeout)}"
     until = time.monotonic() + connections.settings.lock_timeout
     for pause in pauses():
         with ExitStack() as taken:
-            connection = taken.enter_context(connections.connection())
+            connection = taken.enter_context(connections.follower())
             try:
-                with connection.pipeline():
-                    connection.execute(_BEGIN)
-                    connection.execute(_BOUND, _bounds(connections))
-                    first = connection.execute(statement, values, binary=True)
+                connection.execute(begin, prepare=False)
+                first = connection.execute(statement, values, binary=True)
             except psycopg.OperationalError as error:
                 if not lost(error, connection) or time.monotonic() + pause > until:
                     raise
@@ -65,18 +68,29 @@ def commit(connection: Connection) -> None:
         raise
 
 
-def written(connections: Connections, sql: str, values: Sequence[object]) -> list[Row]:
-    """The rows of one statement in a transaction of its own, in one flush; run again when its outcome is lost."""
+def written(
+    connections: Connections, sql: str, values: Sequence[object], *, patience: float | None = None
+) -> list[Row]:
+    """The rows of one statement in a transaction of its own, in one flush; run again when its outcome is lost.
+
+    With `patience` none, when somebody keeps its row locked for so many seconds.
+    """
     statement = translated_placeholders(sql)
+    bound = _bound(connections.settings.lock_timeout if patience is None else patience)
 
     def write(connection: Connection) -> list[Row]:
-        with connection.pipeline(), connection.transaction():
-            connection.execute(_BOUND, _bounds(connections))
-            done = connection.execute(statement, values, binary=True)
+        try:
+            with connection.pipeline(), connection.transaction():
+                connection.execute(bound)
+                done = connection.execute(statement, values, binary=True)
+        except LockNotAvailable:
+            if patience is None:
+                raise
+            return []
         return done.fetchall()
 
     return connections.asked(write)
 
 
-def _bounds(connections: Connections) -> tuple[str, str]:
-    return str(int(connections.settings.lock_timeout * 1000)), str(FROZEN_MS)
+def _bound(seconds: float) -> str:
+    return f"SET LOCAL lock_timeout = {math.ceil(seconds * 1000)}"

@@ -7,13 +7,13 @@ import psycopg
 from psycopg import errors
 from psycopg_pool import PoolClosed, PoolTimeout
 
-from everlog.core.errors import InvalidInput, OutcomeUnknown, StoreUnavailable
+from everlog.core.errors import InvalidInput, Misconfigured, OutcomeUnknown, StoreUnavailable
 
 # Another attempt may well succeed: somebody holds a lock, the server has no room or goes down.
 TROUBLE = (
     psycopg.OperationalError, psycopg.InterfaceError, errors.LockNotAvailable, errors.QueryCanceled,
     errors.DeadlockDetected, errors.SerializationFailure, errors.InsufficientResources, errors.ReadOnlySqlTransaction,
-    errors.IdleInTransactionSessionTimeout,
+    errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout,
 )  # fmt: skip
 
 
@@ -28,6 +28,10 @@ def translated() -> Iterator[None]:
         raise unavailable(error) from error
     except TROUBLE as error:
         raise unavailable(error) from error
+    except errors.InsufficientPrivilege as error:
+        raise Misconfigured(
+            f"PostgreSQL says: {said(error)}: what a role needs is granted by everlog store migrate --engine-role"
+        ) from error
     except (psycopg.Error, UnicodeEncodeError, OverflowError) as error:
         raise InvalidInput(f"PostgreSQL refused it: {said(error)}") from error
 

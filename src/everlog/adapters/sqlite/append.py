@@ -12,6 +12,7 @@ from everlog.adapters.sqlite.where import driven_by_tags, types_condition, types
 from everlog.core.clock import Clock
 from everlog.core.expect import Match
 from everlog.store.contract import Inline
+from everlog.store.exact import refuse_closed
 from everlog.store.inline import NO_INLINE, InlineStates
 from everlog.store.leaf import leaf_hash
 from everlog.store.prepare import PreparedAppend
@@ -35,9 +36,14 @@ _LOOKUP = 500
 T = TypeVar("T")
 
 
-def open_group(connection: sqlite3.Connection, clock: Clock, inline: Inline | None) -> Group:
-    """A group that begins at the head; raises `Misconfigured` where inline projections are in force that we lack."""
-    position, last, in_force = connection.execute("SELECT position, recorded_at, inline FROM everlog_log").fetchone()
+_HEAD = "SELECT position, recorded_at, inline, closed, log_id FROM everlog_log"
+
+
+def open_group(connection: sqlite3.Connection, log_id: bytes, clock: Clock, inline: Inline | None) -> Group:
+    """A group that begins at the head; raises `LogClosed`, or `Misconfigured` where inline projections are in force
+    that we lack."""
+    position, last, in_force, closed, found = connection.execute(_HEAD).fetchone()
+    refuse_closed(closed, log_id, found)
     states = None if in_force == NO_INLINE else InlineStates(SqliteStates(connection), inline, in_force)
     return Group(SqliteGround(connection), position, max(clock(), last), states)
 

@@ -93,7 +93,8 @@ class SqliteCheckpoints:
         boot, now = self._lease_clock()
         sql = """UPDATE everlog_subscription
             SET epoch = epoch + 1, owner = ?2, lease_boot = ?3, lease_until = ?4
-            WHERE name = ?1 AND status = 'running' AND (owner = ?2 OR lease_boot <> ?3 OR lease_until <= ?5)"""
+            WHERE name = ?1 AND status = 'running' AND (owner = ?2 OR lease_boot <> ?3 OR lease_until <= ?5)
+                AND (SELECT closed FROM everlog_log) = ''"""
         with self._writing() as connection:
             until = now + int(lease_seconds * 1_000_000)
             if not connection.execute(sql, (name, owner, boot, until, now)).rowcount:

@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
@@ -21,6 +21,7 @@ from everlog.telemetry import Counters
 FORMAT = 1
 _PAGES_A_TRANSACTION, _PAGES_AN_EVENT = 8, 3
 _CHUNK = 1024 * 1024
+Take = Callable[[sqlite3.Cursor], list[Any]]
 LONG_SECONDS = 0.010
 OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 
@@ -85,19 +86,21 @@ class Connections:
                 if time.monotonic() - began > LONG_SECONDS:
                     self._counters.count("long_transactions")
 
-    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
-        """All rows of one short query, on a reading connection."""
+    def rows(self, sql: str, values: Sequence[object] = (), take: Take = sqlite3.Cursor.fetchall) -> list[Any]:
+        """All rows of one short query, on a reading connection; or as many as `take` takes."""
         self._check_ready()
         with self._fork:
-            return self._rows(sql, values)
+            return self._rows(sql, values, take)
 
-    def _rows(self, sql: str, values: Sequence[object]) -> list[Any]:
+    def _rows(self, sql: str, values: Sequence[object], take: Take) -> list[Any]:
         try:
             connection = self._readers.pop()
         except IndexError:
             connection = self._open(reading=True)
         try:
-            found = connection.execute(sql, values).fetchall()
+            cursor = connection.execute(sql, values)
+            found = take(cursor)
+            cursor.close()  # else rows that nobody took would keep its read transaction open
         except sqlite3.Error as error:
             connection.close()
             raise unavailable(error) from error
@@ -239,7 +242,7 @@ class Connections:
 
 def _create(connection: sqlite3.Connection) -> None:
     schema = resources.files("everlog.adapters.sqlite").joinpath("schema.sql").read_text()
-    head = f"INSERT INTO everlog_log VALUES (1, {FORMAT}, x'{os.urandom(16).hex()}', 1, 0, 0, '{{}}');"
+    head = f"INSERT INTO everlog_log VALUES (1, {FORMAT}, x'{os.urandom(16).hex()}', 1, 0, 0, '{{}}', '');"
     connection.executescript(f"BEGIN IMMEDIATE; {schema} {head} COMMIT;")
 
 

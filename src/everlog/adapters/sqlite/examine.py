@@ -44,12 +44,13 @@ def _durability(connections: Connections) -> Finding:
 
 
 def _head(connections: Connections, clock: Clock) -> Iterator[Finding]:
-    position, recorded_at, stored, last = connections.rows(
-        "SELECT position, recorded_at, (SELECT count(*) FROM everlog_event), (SELECT max(position) FROM everlog_event)"
-        " FROM everlog_log"
+    position, recorded_at, closed, stored, last = connections.rows(
+        "SELECT position, recorded_at, closed, (SELECT count(*) FROM everlog_event),"
+        " (SELECT max(position) FROM everlog_event) FROM everlog_log"
     )[0]
     yield findings.positions(position, stored, last or 0)
     yield findings.clock(recorded_at, clock())
+    yield findings.appends(closed)
 
 
 def _wal(connections: Connections) -> Finding:

@@ -44,7 +44,7 @@ class JoinedTransaction:
                 "the transaction everlog opened was ended inside the block: these events are not stored; "
                 "leave COMMIT and ROLLBACK to the end of the block"
             )
-        group = open_group(self._connection, self._clock, self._inline)
+        group = open_group(self._connection, self._log_id, self._clock, self._inline)
         answers: list[Appended] = []
         for prepared in waiting:
             [verdict] = group.add([prepared])

@@ -7,7 +7,8 @@ CREATE TABLE everlog_log (
     incarnation INTEGER NOT NULL,
     position    INTEGER NOT NULL,  -- the head: positions are 1 .. position without holes
     recorded_at INTEGER NOT NULL,  -- never decreases
-    inline      TEXT NOT NULL      -- inline folds in force, as JSON: a process that lacks one may not append
+    inline      TEXT NOT NULL,     -- inline folds in force, as JSON: a process that lacks one may not append
+    closed      TEXT NOT NULL      -- why it takes no appends; empty: it takes them
 ) STRICT;
 
 CREATE TABLE everlog_event (
@@ -136,7 +137,7 @@ BEGIN
 END;
 
 CREATE TRIGGER everlog_log_update BEFORE UPDATE ON everlog_log
-WHEN NEW.log_id IS NOT OLD.log_id OR NEW.position < OLD.position OR NEW.recorded_at < OLD.recorded_at
+WHEN (NEW.log_id IS NOT OLD.log_id AND OLD.position > 0) OR NEW.position < OLD.position OR NEW.recorded_at < OLD.recorded_at
 BEGIN
     SELECT raise(ABORT, 'everlog: the head only moves forward');
 END;

@@ -18,7 +18,7 @@ class SqliteSettings:
     path: Path | None
     synchronous: str = "FULL"
     lock_timeout: float = 30.0
-    checkpoint_pages: int = 1000
+    checkpoint_pages: int = 4000
 
     @classmethod
     def from_url(cls, url: str) -> "SqliteSettings":
@@ -33,7 +33,7 @@ class SqliteSettings:
             path=_path(url),
             synchronous=options.pop("synchronous", "FULL").upper(),
             lock_timeout=_number(options.pop("lock_timeout", "30"), "lock_timeout"),
-            checkpoint_pages=int(_number(options.pop("checkpoint_pages", "1000"), "checkpoint_pages")),
+            checkpoint_pages=int(_number(options.pop("checkpoint_pages", "4000"), "checkpoint_pages")),
         )
         if options:
             raise Misconfigured(f"{url} has unknown options: {', '.join(sorted(options))}")

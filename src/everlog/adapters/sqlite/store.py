@@ -9,11 +9,12 @@ from everlog.adapters.sqlite.append import close_group, open_group
 from everlog.adapters.sqlite.checkpoints import LeaseClock, SqliteCheckpoints, boot_clock
 from everlog.adapters.sqlite.connections import Connections, outcome_unknown
 from everlog.adapters.sqlite.desk import sqlite_desk
+from everlog.adapters.sqlite.exact import SqliteExact
 from everlog.adapters.sqlite.examine import examine
 from everlog.adapters.sqlite.folds import SqliteFoldStates
 from everlog.adapters.sqlite.inline import put_in_force
 from everlog.adapters.sqlite.join import JoinedTransaction, joined
-from everlog.adapters.sqlite.read import COLUMNS, PAYLOAD, first_where, read_log, read_stream
+from everlog.adapters.sqlite.read import COLUMNS, PAYLOAD, first_where, read_log, read_stream, take_page
 from everlog.adapters.sqlite.settings import SqliteSettings
 from everlog.adapters.sqlite.snapshots import SqliteSnapshots
 from everlog.adapters.sqlite.streams import list_streams
@@ -23,6 +24,7 @@ from everlog.core.crash import CrashPoint, nothing
 from everlog.core.envelope import Append, Appended, Head, StoredEvent, StreamHead
 from everlog.core.errors import EverlogError, StoreUnavailable
 from everlog.store.contract import Finding, Inline, LeafRow, Release, Verdict
+from everlog.store.exact import refuse_closed
 from everlog.store.group import GroupCommit
 from everlog.store.prepare import PreparedAppend, prepare
 from everlog.store.query import Filter
@@ -66,6 +68,7 @@ class SqliteStore:
         self.checkpoints = SqliteCheckpoints(self._connections, clock, lease_clock, crash)
         self.fold_states = SqliteFoldStates(self._connections)
         self.desk = sqlite_desk(self._connections, clock)
+        self.exact = SqliteExact(self._connections)
 
     def append(self, request: Append) -> Appended:
         verdict = self.append_each([request])[0]
@@ -137,6 +140,7 @@ class SqliteStore:
     def release(self, release: Release) -> int:
         rows = [(position, release.act, release.reason, self._clock()) for position in release.positions]
         with translated(), self._connections.committing() as connection:
+            refuse_closed(*connection.execute("SELECT closed FROM everlog_log").fetchone())
             connection.executemany(RECORD_RELEASE, rows)
             before = connection.total_changes
             connection.executemany("DELETE FROM everlog_payload WHERE position = ?", [row[:1] for row in rows])
@@ -146,7 +150,7 @@ class SqliteStore:
         last = self.head().position if upto is None else upto
         sql = f"""SELECT {COLUMNS}, e.claimed_at, e.segments, p.salt, p.client_salt, e.leaf
             FROM everlog_event e {PAYLOAD} WHERE e.position > ? AND e.position <= ? ORDER BY e.position LIMIT 1000"""
-        while page := self._connections.rows(sql, (after, last)):
+        while page := self._connections.rows(sql, (after, last), take_page):
             for row in page:
                 claimed_at, segments, salt, client_salt, leaf = row[14:]
                 yield LeafRow(StoredEvent(*row[:14]), claimed_at, segments, (salt, client_salt), leaf)
@@ -188,7 +192,7 @@ class SqliteStore:
         with self._connections.write() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                group = open_group(connection, self._clock, self._inline)
+                group = open_group(connection, self._log_id, self._clock, self._inline)
                 verdicts: list[Verdict] = []
                 while drawn := list(islice(requests, DRAWN)):
                     verdicts += group.add(drawn)

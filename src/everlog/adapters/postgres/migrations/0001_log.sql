@@ -8,7 +8,8 @@ CREATE TABLE everlog_log (
     incarnation bigint NOT NULL,
     position    bigint NOT NULL,  -- the head: positions are 1 .. position without holes
     recorded_at bigint NOT NULL,  -- never decreases
-    inline      text NOT NULL     -- inline folds in force, as JSON: a process that lacks one may not append
+    inline      text NOT NULL,    -- inline folds in force, as JSON: a process that lacks one may not append
+    closed      text NOT NULL     -- why it takes no appends; empty: it takes them
 ) WITH (fillfactor = 50);         -- one row, changed by every append: room for it to stay on its page
 
 CREATE TABLE everlog_event (
@@ -101,7 +102,7 @@ CREATE TRIGGER everlog_append_only BEFORE DELETE OR TRUNCATE ON everlog_log
 FOR EACH STATEMENT EXECUTE FUNCTION everlog_refuse('the head row is never deleted');
 
 CREATE TRIGGER everlog_forward_only BEFORE UPDATE ON everlog_log FOR EACH ROW
-WHEN (NEW.log_id <> OLD.log_id OR NEW.position < OLD.position OR NEW.recorded_at < OLD.recorded_at)
+WHEN (NEW.log_id <> OLD.log_id AND OLD.position > 0 OR NEW.position < OLD.position OR NEW.recorded_at < OLD.recorded_at)
 EXECUTE FUNCTION everlog_refuse('the head only moves forward');
 
 -- Following: a row a subscription, moved in the transaction of the effect it covers.
@@ -189,4 +190,4 @@ CREATE POLICY everlog_tenant ON everlog_snapshot FOR SELECT USING (tenant = curr
 CREATE POLICY everlog_tenant ON everlog_fold FOR SELECT USING (tenant = current_setting('everlog.tenant', true));
 
 INSERT INTO everlog_log
-VALUES (1, 1, decode(replace(gen_random_uuid()::text, '-', ''), 'hex'), 1, 0, 0, '{}');
+VALUES (1, 1, decode(replace(gen_random_uuid()::text, '-', ''), 'hex'), 1, 0, 0, '{}', '');

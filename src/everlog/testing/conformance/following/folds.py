@@ -26,7 +26,7 @@ def _all(following: Following, tenant: str | None = None, *, version: int = 1) -
 
 
 def test_a_state_comes_back_as_it_was_stored(following: Following) -> None:
-    kept = FoldState("acme", "ünï/çode %_'\"", b'\x00\xff{"any": "bytes"}', 2**53 + 1)
+    kept = FoldState("acme", "ünï/çode %_'\"\0", b'\x00\xff{"any": "bytes"}', 2**53 + 1)
     _keep(following, [kept])
     key = FoldKey("acme", kept.key)
     assert following.fold_states.load(NAME, 1, [key, FoldKey("acme", "other")]) == {key: kept}

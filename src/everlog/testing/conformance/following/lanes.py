@@ -45,6 +45,21 @@ def test_a_lane_shows_how_it_stands(following: Following, clock: SettableClock) 
     assert following.desk.lanes.positions(NAME, "acme/order-2", 9) == []
 
 
+def test_a_key_and_an_error_may_hold_what_a_database_refuses(following: Following) -> None:
+    """What people write comes into both, and a processor that cannot park it would stand still."""
+    key = "acme/\0 %_'"
+    open_lane(following, key, 3, 4, status="retrying", error="ValueError: \0 '\\ud800'")
+    assert following.desk.lanes.open(NAME, [key, "acme/ %_'"]) == {key}
+    assert lanes(following, key=key)[key].error.startswith("ValueError: ")
+    assert following.desk.lanes.positions(NAME, key, 9) == [3, 4]
+    assert begin(following, key, 3) == 6
+    assert not done(following, key, 3)
+    following.desk.lanes.retry(LaneFilter(NAME, key=key), canary=True)
+    assert done(following, key, 4)
+    assert following.checkpoints.set_status(NAME, "failed", error="ValueError: \0")
+    assert following.checkpoints.progress()[0].error.startswith("ValueError: ")
+
+
 def test_open_lanes_are_told_from_others(following: Following) -> None:
     keys = [f"acme/order-{number}" for number in range(700)]
     for key in keys[::100]:
