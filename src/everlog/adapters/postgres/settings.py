@@ -23,8 +23,8 @@ UNSAFE = frozenset({*DURABLE, "tenant_role"})
 
 @dataclass(frozen=True, slots=True)
 class PostgresSettings:
-    """`conninfo` is libpq's. `lock_timeout` is how long a call waits for a server that is away, or for the head (for that
-    2 s at least), in seconds; `connections` how many this process opens at most to read, and as many again to
+    """`conninfo` is libpq's. `lock_timeout` is how long a call waits for a server that is away, or for the head
+    (2 s at least), in seconds; `connections` how many this process opens at most to read, and as many again to
     follow; `tenant_role` the role, under row-level security, that tenants' reads run as; `allow_unsafe` names settings
     that may lose or show events.
     """
