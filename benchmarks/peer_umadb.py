@@ -125,7 +125,7 @@ def _serving(folder: Path) -> Iterator[str]:
             _wait(url)
             yield url
         finally:
-            server.terminate()
+            server.kill()  # it would wait for readers that have not read all
 
 
 def _wait(url: str) -> None:
