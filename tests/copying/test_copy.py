@@ -247,6 +247,49 @@ def test_a_difference_that_shows_late_opens_the_source_again(place: Place, monke
         append(store)
 
 
+@pytest.mark.parametrize("source", ["file", "pg"])
+def test_a_difference_after_a_run_that_was_cut_off_opens_the_source_too(place: Place, source: str) -> None:
+    with opened(place(source)) as store:
+        append(store)
+
+    def die(self: Any) -> None:
+        raise KeyboardInterrupt
+
+    with patch.object(copying._Copying, "_compare_streams", die), pytest.raises(KeyboardInterrupt):
+        copy_log(place(source), place("file-2"))
+    with opened(place(source)) as store, pytest.raises(LogClosed):
+        append(store)
+
+    def differ(self: Any, *_: Any) -> None:
+        raise self._differs("as the test says")
+
+    with (
+        patch.object(copying._Copying, "_compare", differ),
+        pytest.raises(IncompatibleStore, match=r"as the test says\. The source takes appends as before"),
+    ):
+        copy_log(place(source), place("file-2"))
+    with opened(place(source)) as store:
+        append(store)
+        assert store.head().incarnation == 1
+    assert copy_log(place(source), place("file-2")).events == 2
+
+
+def test_a_difference_after_the_target_was_opened_says_that_the_source_is_closed(place: Place) -> None:
+    with opened(place("file")) as store:
+        append(store)
+    copy_log(place("file"), place("pg"))
+    with psycopg.connect(place("pg")) as connection:
+        connection.execute("ALTER TABLE everlog_event DISABLE TRIGGER ALL")
+        connection.execute("UPDATE everlog_event SET leaf = sha256('another')")
+        connection.execute("ALTER TABLE everlog_event ENABLE TRIGGER ALL")
+    with pytest.raises(IncompatibleStore, match=r"position 1 is another one\. The source stays closed.*reopen --force"):
+        copy_log(place("file"), place("pg"))
+    with opened(place("file")) as store, pytest.raises(LogClosed):
+        append(store)
+    with opened(place("pg")) as store:
+        append(store)
+
+
 def test_other_bytes_in_the_copy_are_noticed(place: Place) -> None:
     fill(place("file"))
     done: list[int] = []
@@ -270,6 +313,17 @@ def test_a_log_goes_to_one_place_only(place: Place) -> None:
     copy_log(place("file"), place("pg"))
     with pytest.raises(LogClosed, match=r"cannot be copied to .*file-2\.db: it was moved to postgresql:"):
         copy_log(place("file"), place("file-2"))
+
+
+def test_a_place_the_log_moved_on_from_is_no_copy_to_go_on_with(place: Place) -> None:
+    with opened(place("file")) as store:
+        append(store, "first")
+    copy_log(place("file"), place("pg"))
+    copy_log(place("pg"), place("file-2"))
+    with pytest.raises(IncompatibleStore, match="a later incarnation"):
+        copy_log(place("file"), place("pg"))
+    with opened(place("pg")) as store, pytest.raises(LogClosed):
+        append(store, "second")
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,8 @@ class Run:
 
     def _found_out(self, verdict: Verdict, cut: Cut) -> str | None:
         """Whether it says truly if the first attempt had stored it."""
-        if isinstance(verdict, Appended) and verdict.replayed == (cut.moment == "answered"):
+        # In one flush a guard may look at an older state, and refuse: then it is the second attempt that stores.
+        stored_first = cut.moment == "answered" and not self.wire.refused
+        if isinstance(verdict, Appended) and verdict.replayed == stored_first:
             return None
         return f"the first attempt was cut {cut.moment} its commit, the answer is {verdict!r}"

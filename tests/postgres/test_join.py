@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 from django.db import transaction
+from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 from sqlalchemy import create_engine, orm
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from everlog.adapters.postgres import PostgresSettings, PostgresStore
+from everlog.adapters.postgres import PostgresSettings, PostgresStore, join
 from everlog.core.errors import Misconfigured, OutcomeUnknown, StoreUnavailable, WrongExpectedVersion
 from everlog.core.expect import Exactly, NoStream
 from everlog.testing.conformance.events import append, everything, new_event, request, versions
@@ -50,6 +51,13 @@ def url(database: str) -> str:
 @pytest.fixture
 def store(url: str) -> Iterator[PostgresStore]:
     with contextlib.closing(PostgresStore(PostgresSettings.from_url(f"{url}?lock_timeout=5"))) as store:
+        yield store
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[PostgresStore]:
+    """Another log."""
+    with empty_database() as url, contextlib.closing(PostgresStore(PostgresSettings.from_url(url))) as store:
         yield store
 
 
@@ -185,6 +193,41 @@ def test_whoever_holds_the_head_is_bounded_from_then_on(store: PostgresStore, ur
         assert {connection.execute(f"SHOW {name}").fetchone() for name in names} == {("0",)}
 
 
+def test_what_is_not_about_the_head_stays_theirs_after_a_flush(store: PostgresStore, url: str) -> None:
+    names = (
+        "lock_timeout", "enable_seqscan", "plan_cache_mode",
+        "statement_timeout", "idle_in_transaction_session_timeout", "transaction_timeout",
+    )  # fmt: skip
+    with psycopg.connect(url) as connection:
+        theirs = dict(zip(names, ("7s", "on", "auto", "900ms", "1s", "1900ms"), strict=True))  # shorter than ours
+        if connection.info.server_version < 170000:
+            del theirs["transaction_timeout"]
+        for name, value in theirs.items():
+            connection.execute(f"SET LOCAL {name} = '{value}'")
+        for _ in range(2):
+            with store.join(connection) as tx:
+                tx.append(request(new_event()))
+            assert {name: connection.execute(f"SHOW {name}").fetchone() for name in theirs} == {
+                name: (value,) for name, value in theirs.items()
+            }
+
+
+def test_a_longer_time_they_gave_their_transaction_does_not_let_it_hold_the_head(
+    store: PostgresStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(join, "HOLDER_MS", 200)
+    with psycopg.connect(url) as connection:
+        if connection.info.server_version < 170000:
+            pytest.skip("this server ends no busy transaction")
+        connection.execute("SET LOCAL transaction_timeout = '7min'")
+        with pytest.raises(psycopg.Error, match="transaction timeout"), store.join(connection) as tx:
+            tx.append(request(new_event()))
+            tx.flush()
+            for _ in range(100):
+                connection.execute("SELECT pg_sleep(0.02)")
+    assert append(store).position == 1
+
+
 def test_waiting_for_the_head_is_bounded_by_the_settings(url: str) -> None:
     settings = PostgresSettings.from_url(f"{url}?lock_timeout=0.2")
     with contextlib.closing(PostgresStore(settings)) as store, psycopg.connect(url) as holder:
@@ -267,10 +310,34 @@ def test_a_connection_elsewhere_is_refused(store: PostgresStore) -> None:
     with empty_database() as other, psycopg.connect(other) as connection:
         with pytest.raises(Misconfigured, match="without this log"), store.join(connection):
             pass
-        connection.rollback()
         PostgresStore(PostgresSettings.from_url(other)).close()
         with pytest.raises(Misconfigured, match="another log"), store.join(connection):
             pass
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_a_join_that_was_refused_leaves_no_transaction_open(
+    store: PostgresStore, elsewhere: PostgresStore, url: str, autocommit: bool
+) -> None:
+    """The next block would take it for one that the caller commits, and its events would be lost unheard."""
+    with psycopg.connect(url, autocommit=autocommit) as connection:
+        with pytest.raises(Misconfigured, match="another log"), elsewhere.join(connection):
+            pass
+        assert connection.info.transaction_status == TransactionStatus.IDLE
+        with store.join(connection) as tx:
+            tx.append(request(new_event()))
+        connection.rollback()
+    assert versions(store) == [1]
+
+
+@pytest.mark.usefixtures("store")
+def test_a_join_that_was_refused_leaves_theirs_as_it_was(elsewhere: PostgresStore, url: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(SEAT)
+        with pytest.raises(Misconfigured, match="another log"), elsewhere.join(connection):
+            pass
+        connection.commit()
+    assert seats(url) == 1
 
 
 def test_a_role_that_may_not_append_is_told_so(store: PostgresStore, url: str) -> None:

@@ -283,6 +283,12 @@ def without_a_policy(database: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def under_a_policy_that_only_has_the_name(database: str) -> Iterator[str]:
+    admin(database, "ALTER POLICY everlog_tenant ON everlog_tag USING (true)")
+    yield TENANTS
+
+
+@contextlib.contextmanager
 def without_row_level_security(database: str) -> Iterator[str]:
     admin(database, "ALTER TABLE everlog_payload DISABLE ROW LEVEL SECURITY")
     yield TENANTS
@@ -304,6 +310,7 @@ WAYS: dict[Way, str] = {
     member_of_the_engine: "the policy everlog_engine shows it every row|may write to everlog_event",
     under_another_policy: "the policy reporting shows it every row of everlog_event",
     without_a_policy: "everlog_tenant is missing on everlog_tag",
+    under_a_policy_that_only_has_the_name: "the policy everlog_tenant on everlog_tag shows true: ALTER POLICY",
     without_row_level_security: "row-level security is off on everlog_payload",
     allowed_to_write: "may write to everlog_fold",
 }

@@ -48,6 +48,7 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.cut: Counter[str] = Counter()
+        self.refused = False  # whether the answer that was dropped said that nothing is stored
         self.reachable = True
         self._armed: Cut | None = None
         self._arming = threading.Lock()
@@ -73,7 +74,7 @@ class Wire:
             cut = self._armed
             if cut is None or cut.at != point:
                 return None
-            self._armed = None
+            self._armed, self.refused = None, False
             self.reachable = not cut.unreachable
             self.cut[f"{cut.moment} {cut.at}"] += 1
             return cut
@@ -172,7 +173,9 @@ class _Pair:
         for ready in _messages(self.server, b""):
             if not self.dropping:
                 self.client.sendall(b"".join(ready))
-            elif any(_is_done(message) for message in ready):
+                continue
+            self.wire.refused = self.wire.refused or any(message[:1] == b"E" for message in ready)
+            if any(_is_done(message) for message in ready):
                 return
 
     def _point(self, message: bytes) -> Point | None:

@@ -103,31 +103,44 @@ def _leaf(store: Backend, position: int) -> bytes | None:
 class _Copying:
     def __init__(self, source: Backend, target: Backend, here: str, there: str, tell: Tell) -> None:
         self._source, self._target, self._here, self._there, self._tell = source, target, here, there, tell
+        self._already = False
         self._found = self._reached = self._compared = 0
         self._leaves = hashlib.sha256()
 
     def run(self) -> Copied:
-        if self._is_done():
+        self._already = self._is_done()
+        if self._already:
             self._found = self._reached = self._source.head().position
             self._compare(self._reached, _same_leaf)  # payloads may have been released there since
-            return self._told(already=True)
+            return self._told()
         self._begin()
         self._found = self._reached = self._target.head().position
+        try:
+            self._bring_all()
+        except IncompatibleStore:
+            self._go_on_here()
+            raise
+        self._copy_kept()
+        self._target.exact.open(self._next_incarnation(), self._source.exact.gate().inline)
+        return self._told()
+
+    def _bring_all(self) -> None:
+        """While the log goes on, then, with the source closed, the rest."""
         for _ in range(_PASSES):
             self._bring(self._source.head().position)
             if self._source.head().position - self._compared <= _CLOSE_AT:
                 break
         self._source.exact.shut(_moved_to(self._there))
-        try:
-            self._bring(self._source.head().position)
-            self._copy_releases()
-            self._compare_streams()
-        except IncompatibleStore:
-            self._source.exact.open(self._source.head().incarnation, self._source.exact.gate().inline)
-            raise
-        self._copy_kept()
-        self._target.exact.open(self._next_incarnation(), self._source.exact.gate().inline)
-        return self._told()
+        self._bring(self._source.head().position)
+        self._copy_releases()
+        self._compare_streams()
+
+    def _go_on_here(self) -> None:
+        """The target was never opened, so the source, which an earlier run may have closed, takes appends again."""
+        gate = self._source.exact.gate()
+        if gate.closed:
+            self._source.exact.shut(gate.closed)
+            self._source.exact.open(self._source.head().incarnation, gate.inline)
 
     def _bring(self, upto: int) -> None:
         """Rows, then tags, which lie in another order; again from the first one where a run was cut off."""
@@ -150,6 +163,8 @@ class _Copying:
         filled = f"since {rfc3339(system_clock())} a copy of {self._here} is being written here: run it to its end"
         closed, ours, theirs = self._target.exact.gate().closed, self._source.head(), self._target.head()
         if ours.log_id == theirs.log_id and closed:
+            if theirs.incarnation > ours.incarnation:  # it was finished, took appends, and moved on from there
+                raise IncompatibleStore(f"{self._there} holds a later incarnation of this log: {closed}")
             self._check_beginning(ours.position, theirs.position)
             self._target.exact.shut(filled)
         elif theirs.position or closed:
@@ -205,9 +220,13 @@ class _Copying:
                 raise self._differs(f"{theirs} is there, and not {ours}")
 
     def _differs(self, how: str) -> IncompatibleStore:
+        now, then = "The source takes appends as before", "name an empty database or a new file"
+        if self._already:
+            now = "The source stays closed, for the target takes appends since an earlier run"
+            then = "give one up: everlog store reopen --force lets the source take appends again"
         return IncompatibleStore(
-            f"{self._there} is no copy of {self._here}: {how}. The source takes appends as before; look at both with "
-            "everlog doctor --deep, then name an empty database or a new file"
+            f"{self._there} is no copy of {self._here}: {how}. {now}; look at both with everlog doctor --deep, "
+            f"then {then}"
         )
 
     def _copy_releases(self) -> None:
@@ -237,10 +256,10 @@ class _Copying:
         ours, next = self._source.head().incarnation, self._next_incarnation()
         return [(consumer, next if known == ours else known, *place) for consumer, known, *place in rows]
 
-    def _told(self, *, already: bool = False) -> Copied:
+    def _told(self) -> Copied:
         head, streams = self._target.head(), sum(1 for _ in self._source.streams(None))
         return Copied(
-            self._compared, streams, self._leaves.hexdigest(), head.log_id, head.incarnation, self._found, already
+            self._compared, streams, self._leaves.hexdigest(), head.log_id, head.incarnation, self._found, self._already
         )
 
 

@@ -7,6 +7,7 @@ younger than the lock (a check in the locking statement itself would see an old 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from uuid import UUID
 
 from psycopg import Connection, Cursor
@@ -16,12 +17,12 @@ from psycopg.types.numeric import Int8
 from everlog.adapters.postgres.connections import bound_holder
 from everlog.adapters.postgres.inline import PostgresStates
 from everlog.adapters.postgres.migrate import FORMAT
-from everlog.adapters.postgres.packed import blobs, int8s, texts, uuids
+from everlog.adapters.postgres.packed import blobs, int8, int8s, prepare_as, run_prepared, texts, uuids
 from everlog.adapters.postgres.placeholders import translated_placeholders
 from everlog.adapters.postgres.where import driven_by_tags, types_condition, types_values
 from everlog.core.clock import Clock
 from everlog.core.envelope import Appended, Place
-from everlog.core.errors import StoreUnavailable
+from everlog.core.errors import Misconfigured, StoreUnavailable
 from everlog.core.expect import Exactly, Match, NoStream
 from everlog.store.contract import Inline, Verdict
 from everlog.store.exact import refuse_closed
@@ -53,6 +54,7 @@ SELECT position, recorded_at FROM head"""
 _INSERT = f"WITH head AS (SELECT position, recorded_at FROM everlog_log), {_ROWS}"
 # The head is the newest whatever the statement's snapshot: PostgreSQL looks at the row again once it has its lock. The
 # guard may look at an older state, and refuse a group that would do now; that one is asked for under the lock.
+# It asks for the last version, in order, because a plan made on an empty table must use the one index that has it.
 # The division refuses: also where an inline projection or a newer format is in force, the log is closed, or is another.
 _APPEND = f"""
 WITH moved AS (
@@ -60,8 +62,8 @@ WITH moved AS (
     RETURNING position, recorded_at, inline = '{{}}' AND format = %s AND closed = '' AND log_id = %s AS ours),
 guard AS (
     SELECT count(*) = %s AS holds FROM unnest(%s, %s, %s) AS g (tenant, stream, version)
-    CROSS JOIN LATERAL (SELECT 1 FROM everlog_event e
-        WHERE e.tenant = g.tenant AND e.stream = g.stream AND e.version = g.version LIMIT 1) found),
+    CROSS JOIN LATERAL (SELECT e.version FROM everlog_event e WHERE e.tenant = g.tenant AND e.stream = g.stream
+        ORDER BY e.version DESC LIMIT 1) last WHERE last.version >= g.version),
 head AS (SELECT position / (ours AND holds)::int AS position, recorded_at FROM moved, guard), {_ROWS}"""
 _LOOK_UP = """SELECT uuid_send(k.id), NULL, NULL, NULL FROM unnest(%s) AS k (id)
         CROSS JOIN LATERAL (SELECT 1 FROM everlog_event e WHERE e.id = k.id LIMIT 1) found
@@ -72,6 +74,8 @@ _LOOK_UP = """SELECT uuid_send(k.id), NULL, NULL, NULL FROM unnest(%s) AS k (id)
 _KNOWN = """SELECT uuid_send(e.id), e.position, e.tenant, e.stream, e.version, e.type, e.schema_version, e.claimed_at,
         e.recorded_at, p.data
     FROM everlog_event e LEFT JOIN everlog_payload p USING (position) WHERE e.id = ANY(%s)"""
+
+_PREPARED = b"everlog_append"
 
 IN_THE_WAY = (UniqueViolation, DivisionByZero)
 """What refuses a group written in one flush: something was not as its requests expected."""
@@ -84,6 +88,11 @@ def tells_versions(requests: Sequence[PreparedAppend]) -> bool:
         and all(isinstance(prepared.request.expected(e.new.stream), NoStream | Exactly) for e in prepared.events)
         for prepared in requests
     )
+
+
+def prepare_append(connection: Connection) -> None:
+    """Make a connection ready to append in one flush."""
+    prepare_as(connection, _PREPARED, _APPEND, _values(_Expected(), 0, b""))
 
 
 def append_in_one_flush(
@@ -99,19 +108,17 @@ def append_in_one_flush(
     if not all(isinstance(verdict, Appended) for verdict in verdicts):
         return None
     group.write()
-    tenants, streams, versions = zip(*expected.guards, strict=True) if expected.guards else ((), (), ())
-    values = (
-        Int8(group.size), Int8(clock()), Int8(FORMAT), log_id,
-        Int8(len(tenants)), texts(tenants), texts(streams), int8s(versions), *_packed(expected.placed, -group.size),
-    )  # fmt: skip
+    values = _values(expected, clock(), log_id)
+    row: Sequence[Any] | None
     if pooled:
         with connection.pipeline():
             _begin(connection, pooled)
             moved = connection.execute(_APPEND, values, binary=True)
             connection.execute("COMMIT", prepare=False)
+        row = moved.fetchone()
     else:  # a transaction by itself
-        moved = connection.execute(_APPEND, values, binary=True)
-    head, recorded_at = moved.fetchone() or (0, 0)
+        row = run_prepared(connection, _PREPARED, values)
+    head, recorded_at = _head(row)
     base = head - group.size
     return [_moved(verdict, base, recorded_at) for verdict in verdicts if isinstance(verdict, Appended)]
 
@@ -151,7 +158,7 @@ def _lock(connection: Connection, clock: Clock) -> Cursor:
 
 
 def _group_on(connection: Connection, locked: Cursor, log_id: bytes, inline: Inline | None) -> Group:
-    position, recorded_at, in_force, format, closed, found = locked.fetchone() or (0, 0, NO_INLINE, 0, "", b"")
+    position, recorded_at, in_force, format, closed, found = _head(locked.fetchone())
     if format != FORMAT:
         raise StoreUnavailable(f"the database was brought to format {format}: open the store again with that everlog")
     refuse_closed(closed, log_id, found)
@@ -170,6 +177,12 @@ def _begin(connection: Connection, pooled: bool) -> None:
     connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", prepare=False)
     if pooled:
         bound_holder(connection)
+
+
+def _head(row: Sequence[Any] | None) -> Sequence[Any]:
+    if row is None:
+        raise Misconfigured("the head row is hidden from this role, and nothing is stored: run everlog store migrate")
+    return row
 
 
 class _Expected:
@@ -234,7 +247,17 @@ class PostgresGround:
         self._connection.execute(_INSERT, _packed(placed, -self._head))
 
 
-def _packed(placed: Sequence[Placed], offset: int) -> tuple[object, ...]:
+def _values(expected: _Expected, now: int, log_id: bytes) -> tuple[bytes, ...]:
+    """The values of `_APPEND`."""
+    size = len(expected.placed)
+    tenants, streams, versions = zip(*expected.guards, strict=True) if expected.guards else ((), (), ())
+    return (
+        int8(size), int8(now), int8(FORMAT), log_id,
+        int8(len(tenants)), texts(tenants), texts(streams), int8s(versions), *_packed(expected.placed, -size),
+    )  # fmt: skip
+
+
+def _packed(placed: Sequence[Placed], offset: int) -> tuple[bytes, ...]:
     """The values of `_ROWS`; `offset` makes positions count from the head row as it is by then."""
     new = [one.event.new for one in placed]
     behind = [one.position + offset for one in placed]

@@ -1,32 +1,37 @@
-"""The connections to one PostgreSQL database: a pool for reads, one for followers' transactions, two that append, and
-none that a forked child shares."""
+"""The connections to one PostgreSQL database: a pool for reads, one for followers' transactions, one connection that
+appends, and none that a forked child shares."""
 
 import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg import Connection
 from psycopg.errors import InvalidSqlStatementName
+from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from everlog.adapters.postgres import packed
 from everlog.adapters.postgres.placeholders import translated_placeholders
 from everlog.adapters.postgres.settings import PostgresSettings
-from everlog.adapters.postgres.translate import closed, translated
+from everlog.adapters.postgres.translate import closed, outcome_unknown, translated
 
 HOLDER_MS = 2000
 """Who holds the head and is idle, or stuck in one statement, for longer is cut off by the server."""
 ENDS_TRANSACTIONS = 170000
 """The first server that can end a transaction which is too long, and not only one that is idle or in one statement."""
 
-_HOLDER = f"""SELECT set_config('statement_timeout', '{HOLDER_MS}', %s),
-    set_config('idle_in_transaction_session_timeout', '{HOLDER_MS}', %s), set_config('enable_seqscan', 'off', %s)"""
+HOLDER_LIMITS = ("statement_timeout", "idle_in_transaction_session_timeout")
+"""The settings that do so, each to be `HOLDER_MS` at most."""
+# In a transaction of the caller's own only the limits: what is right for our plans may spoil theirs.
+_HOLDER = [*((name, str(HOLDER_MS)) for name in HOLDER_LIMITS), ("enable_seqscan", "off")]
+_SET = "SELECT set_config(name, value, %s) FROM unnest(%s::text[], %s::text[]) AS given (name, value)"
+_IDLE_LIMIT = f"SET LOCAL idle_in_transaction_session_timeout = {HOLDER_MS}"
 AS_TENANT = "SELECT set_config('role', %s, true), set_config('everlog.tenant', %s, true)"
 """Until the transaction ends, and never for the session: a pooled connection would hand it to whoever comes next."""
 
@@ -47,8 +52,9 @@ class ConnectionLost(Exception):
 class Connections:
     """Opened lazily and again after a fork, a restart or a failover. Thread-safe."""
 
-    def __init__(self, settings: PostgresSettings) -> None:
-        self.settings = settings
+    def __init__(self, settings: PostgresSettings, prepare: Callable[[Connection], None]) -> None:
+        """`prepare` makes a connection that keeps its session ready to append."""
+        self.settings, self._prepare = settings, prepare
         self._forking = threading.Lock()
         self.closed = False
         self._open()
@@ -57,7 +63,7 @@ class Connections:
         self._process = os.getpid()
         self._pool = self._made_pool(self.settings.connections, _configure)
         self._followers = self._made_pool(self.settings.connections, _configure)
-        self._writers = self._made_pool(2, _configure_writer)
+        self._writer: Connection | None = None
 
     def _made_pool(self, size: int, configure: Callable[[Connection], None]) -> ConnectionPool:
         return ConnectionPool(
@@ -117,19 +123,36 @@ class Connections:
 
     @contextmanager
     def writer(self) -> Iterator[Connection]:
-        """A connection that appends: the server cuts it off when it holds the head too long.
+        """The connection that appends, for one at a time: the server cuts it off when it holds the head too long.
 
         Raises `ConnectionLost` when it broke in the block, so that nobody knows what became of what was sent last.
         """
-        with self._taken(lambda: self._writers) as connection:
+        self.check_ready()
+        connection = self._living_writer()
+        try:
+            yield connection
+        except psycopg.Error as error:
+            if isinstance(error, InvalidSqlStatementName):  # prepared in a flush that was refused before that
+                connection.close()
+            if lost(error, connection):
+                raise ConnectionLost(str(error)) from error
+            raise
+        finally:
+            if not connection.closed and connection.info.transaction_status != TransactionStatus.IDLE:
+                _roll_back(connection)
+
+    def _living_writer(self) -> Connection:
+        if self._writer is None or self._writer.closed or _is_ended(self._writer):
+            connection = psycopg.connect(self.settings.conninfo, autocommit=True)
             try:
-                yield connection
-            except psycopg.Error as error:
-                if isinstance(error, InvalidSqlStatementName):  # prepared in a flush that was refused before that
-                    connection.close()
-                if lost(error, connection):
-                    raise ConnectionLost(str(error)) from error
+                _configure_writer(connection)
+                if connection.prepare_threshold is not None:
+                    self._prepare(connection)
+            except BaseException:
+                connection.close()
                 raise
+            self._writer = connection
+        return self._writer
 
     @contextmanager
     def _taken(self, pool: Callable[[], ConnectionPool]) -> Iterator[Connection]:
@@ -164,17 +187,32 @@ class Connections:
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction that commits when the block ends; the driver's errors pass through."""
-        with self.connection() as connection, connection.transaction():
-            yield connection
+        """A transaction that commits when the block ends, and may hold the head: the server cuts it off when idle.
+
+        The driver's errors pass through, but for a lost COMMIT, which raises `OutcomeUnknown`. Apart from the reads,
+        because the block may read.
+        """
+        with self.follower() as connection:
+            ended = False
+            try:
+                with connection.transaction():
+                    connection.execute(_IDLE_LIMIT)
+                    yield connection
+                    ended = True
+            except psycopg.Error as error:
+                if ended and lost(error, connection):
+                    raise outcome_unknown(error) from error
+                raise
 
     def close(self) -> None:
         if self.closed:
             return
         self.closed = True
         if self._process == os.getpid():
-            for pool in (self._pool, self._followers, self._writers):
+            for pool in (self._pool, self._followers):
                 pool.close()
+            if self._writer is not None:
+                self._writer.close()
 
     def check_ready(self) -> None:
         if self.closed:
@@ -208,6 +246,14 @@ def _is_ended(connection: Connection) -> bool:
     return False
 
 
+def _roll_back(connection: Connection) -> None:
+    """A connection that cannot is of no more use, and the next one is asked for what became of it."""
+    try:
+        connection.rollback()
+    except psycopg.Error:
+        connection.close()
+
+
 def is_pooled(connection: Connection) -> bool:
     """Whether something like PgBouncer stands between: then the process that answers is another one than it says."""
     found = connection.execute("SELECT pg_backend_pid()").fetchone()
@@ -215,8 +261,14 @@ def is_pooled(connection: Connection) -> bool:
 
 
 def bound_holder(connection: Connection) -> None:
-    """Bound how long this transaction may hold the head, where the session cannot be."""
-    connection.execute(_HOLDER, (True, True, True))
+    """Make this transaction of our own what a session that appends is, where the session cannot be."""
+    set_all(connection, _HOLDER, local=True)
+
+
+def set_all(connection: Connection, settings: Iterable[tuple[str, str]], *, local: bool) -> None:
+    """Set these in turn, for the session or, `local`, until its transaction ends."""
+    names, values = zip(*settings, strict=True)
+    connection.execute(_SET, (local, list(names), list(values)))
 
 
 def _configure(connection: Connection) -> None:
@@ -230,7 +282,7 @@ def _configure_writer(connection: Connection) -> None:
     if connection.prepare_threshold is None:
         return
     connection.prepare_threshold = 0
-    connection.execute(_HOLDER, (False, False, False))
+    set_all(connection, _HOLDER, local=False)
     connection.execute(_WRITER)
     if connection.info.server_version >= ENDS_TRANSACTIONS:  # waiting for the head, and then holding it
         connection.execute(f"SET transaction_timeout = {2 * HOLDER_MS}")

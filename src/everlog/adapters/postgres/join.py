@@ -1,6 +1,6 @@
 """Joining a transaction of the caller's own: their rows and our events commit together or not at all."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import psycopg
@@ -11,7 +11,7 @@ from psycopg.rows import tuple_row
 from everlog.adapters.postgres import packed
 from everlog.adapters.postgres.append import close_group, open_group
 from everlog.adapters.postgres.borrowed import Borrowed, borrow
-from everlog.adapters.postgres.connections import ENDS_TRANSACTIONS, HOLDER_MS, bound_holder
+from everlog.adapters.postgres.connections import HOLDER_LIMITS, HOLDER_MS, set_all
 from everlog.adapters.postgres.settings import PostgresSettings
 from everlog.adapters.postgres.translate import outcome_unknown, translated
 from everlog.core.clock import Clock
@@ -21,7 +21,10 @@ from everlog.store.contract import Inline
 from everlog.store.prepare import PreparedAppend, prepare
 
 _LOG_ID = "SELECT log_id FROM everlog_log"
-_WAIT = "SELECT set_config('lock_timeout', %s, true)"
+_LIMITS = ("lock_timeout", "transaction_timeout", *HOLDER_LIMITS)
+# In milliseconds, 0 for none; without what the server is too old for. To ask pg_settings would take ten times as long.
+_THEIRS = """SELECT name, (extract(epoch FROM current_setting(name, true)::interval) * 1000)::bigint
+    FROM unnest(%s::text[]) AS name WHERE current_setting(name, true) IS NOT NULL"""
 _TAKE = "SELECT FROM everlog_log FOR NO KEY UPDATE"
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 
@@ -75,12 +78,15 @@ class JoinedTransaction:
         return answers
 
     def _take_head(self, connection: Connection) -> None:
-        """Waiting for it is bounded by the settings, and only holding it by what every holder is given."""
-        connection.execute(_WAIT, (str(int(self._settings.lock_timeout * 1000)),))
+        """Waiting for it is bounded by the settings, and only holding it by what every holder is given.
+
+        Nothing else is changed: what the caller does until COMMIT goes on under their own settings.
+        """
+        theirs: dict[str, int] = dict(connection.execute(_THEIRS, (list(_LIMITS),)).fetchall())
+        set_all(connection, [("lock_timeout", str(int(self._settings.lock_timeout * 1000)))], local=True)
         connection.execute(_TAKE)
-        bound_holder(connection)
-        if connection.info.server_version >= ENDS_TRANSACTIONS:
-            connection.execute(f"SET LOCAL transaction_timeout = {HOLDER_MS}")
+        lock_timeout = "lock_timeout", str(theirs.pop("lock_timeout"))
+        set_all(connection, [lock_timeout, *_bounds(theirs)], local=True)
         if "synchronous_commit" not in self._settings.allow_unsafe:
             connection.execute(_DURABLE)
 
@@ -95,11 +101,7 @@ def joined(
     be run again. Where it was open the caller commits, unless the block raised: then nothing of theirs commits either.
     """
     caller = borrow(connection)
-    with translated(), _plain_rows(caller.connection):
-        packed.register(caller.connection)
-        _check(caller.connection, log_id)
-        if caller.ours and caller.connection.autocommit:
-            caller.connection.execute("BEGIN")
+    _begin(caller, log_id)
     joining = JoinedTransaction(caller, settings, log_id, clock, inline)
     try:
         yield joining
@@ -120,6 +122,20 @@ def joined(
         _commit(caller.connection)
 
 
+def _begin(caller: Borrowed, log_id: bytes) -> None:
+    """Refused, it leaves no transaction open: the next block would take that for one the caller commits."""
+    try:
+        with translated(), _plain_rows(caller.connection):
+            packed.register(caller.connection)
+            _check(caller.connection, log_id)
+            if caller.ours and caller.connection.autocommit:
+                caller.connection.execute("BEGIN")
+    except BaseException:
+        if caller.ours and not caller.connection.closed:
+            caller.connection.rollback()
+        raise
+
+
 def _commit(connection: Connection) -> None:
     try:
         connection.commit()
@@ -127,6 +143,14 @@ def _commit(connection: Connection) -> None:
         if connection.broken or connection.closed:
             raise outcome_unknown(error) from error
         raise
+
+
+def _bounds(theirs: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """What a holder is given, but where the caller's own limit is shorter."""
+    for name, limit in theirs.items():
+        if not 0 < limit <= HOLDER_MS:
+            yield name, "0"  # transaction_timeout runs already, and goes on to its old end unless it is stopped
+            yield name, str(HOLDER_MS)
 
 
 @contextmanager

@@ -26,6 +26,8 @@ FORMAT = max(number for number, _ in steps())
 def migrate(connection: Connection) -> list[int]:
     """Bring the database to `FORMAT` in one transaction, and say which steps that took."""
     with connection.transaction():
+        # A snapshot taken while this waits for the lock would not show what the other one has made.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         found = stored_format(connection)
         _refuse_newer(found)

@@ -142,9 +142,8 @@ def read_stream(
     while after < last:
         page = rows(sql, (tenant, stream, after, last))
         yield from map(_make, page)
-        if (
-            len(page) <= PAGE and weight(page) < PAGE_BYTES
-        ):  # one more than a page: a stream of a round number of events is not asked again for none
+        # One more than a page was asked for, so that a stream of a round number of events is not asked again for none.
+        if len(page) <= PAGE and weight(page) < PAGE_BYTES:
             return
         if backwards:
             last = page[-1][3] - 1

@@ -31,6 +31,8 @@ ENGINE = {
 TENANTS = ("everlog_event", "everlog_payload", "everlog_tag", "everlog_snapshot", "everlog_fold")
 """What a tenant's reads look into; each has the policy that shows the tenant a transaction is bound to."""
 
+_ONE_TENANT = "(tenant = current_setting('everlog.tenant'::text, true))"
+"""What the policy everlog_tenant, which the migration makes, lets through, in the server's words."""
 _MIGRATE = "everlog store migrate with these roles, as the owner of the tables"
 _SET_OPTION = 160000  # the first server where a membership says whether it may be used by SET ROLE
 _SCHEMA = """SELECT nspname FROM pg_namespace JOIN pg_class ON relnamespace = pg_namespace.oid
@@ -45,7 +47,8 @@ _PASSED = """
             AND p.polname <> 'everlog_tenant'
             AND EXISTS (SELECT FROM unnest(p.polroles) AS to_role
                 WHERE CASE to_role WHEN 0 THEN true ELSE pg_has_role(r.oid, to_role, 'USAGE') END)),
-        NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polname = 'everlog_tenant'),
+        (SELECT pg_get_expr(p.polqual, p.polrelid) FROM pg_policy p
+            WHERE p.polrelid = c.oid AND p.polname = 'everlog_tenant'),
         has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER')
     FROM pg_class c, pg_roles r WHERE c.oid = ANY(%s::regclass[]) AND r.rolname = %s ORDER BY c.relname"""
 _OPEN_TABLES = """SELECT relname FROM pg_class WHERE oid = ANY(%s::regclass[]) AND NOT relrowsecurity ORDER BY 1"""
@@ -113,7 +116,7 @@ def passes(connection: Connection, role: str) -> Iterator[str]:
             yield f"it {attribute}, so row-level security does not hold for it"
     if any(found):
         return
-    for table, is_open, owner, owns, policy, unguarded, writes in connection.execute(_PASSED, (list(TENANTS), role)):
+    for table, is_open, owner, owns, policy, shown, writes in connection.execute(_PASSED, (list(TENANTS), role)):
         if is_open:
             yield f"row-level security is off on {table}: ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
         if owns:
@@ -122,8 +125,11 @@ def passes(connection: Connection, role: str) -> Iterator[str]:
             yield f"it may write to {table}: REVOKE ALL ON {table} and grant SELECT"
         if policy is not None:
             yield f"the policy {policy} shows it every row of {table}"
-        if unguarded:
+        if shown is None:
             yield f"the policy everlog_tenant is missing on {table}"
+        elif shown != _ONE_TENANT:
+            mend = f"ALTER POLICY everlog_tenant ON {table} USING {_ONE_TENANT}"
+            yield f"the policy everlog_tenant on {table} shows {shown}: {mend}"
 
 
 def refuse_role(connection: Connection, settings: PostgresSettings) -> None:

@@ -11,8 +11,8 @@ from everlog.core.errors import IncompatibleStore, UnsafeSettings
 from everlog.store.contract import Finding
 
 OLDEST_SERVER = 140000
-OTHER_CONNECTIONS = 4
-"""What one process opens beside those of the settings: two that append, one that tells others, one that listens."""
+OTHER_CONNECTIONS = 3
+"""What one process opens beside those of the settings: one that appends, one that tells others, one that listens."""
 
 _HELD = f"{HOLDER_MS} milliseconds"
 _GUARDS = {

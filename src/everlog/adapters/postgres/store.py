@@ -8,13 +8,13 @@ from uuid import UUID
 
 import psycopg
 from psycopg import Connection
-from psycopg_pool import PoolClosed
 
 from everlog.adapters.postgres.announce import Announcer, Listener
 from everlog.adapters.postgres.append import (
     IN_THE_WAY,
     append_in_one_flush,
     append_under_lock,
+    prepare_append,
     tells_versions,
 )
 from everlog.adapters.postgres.checkpoints import LeaseClock, PostgresCheckpoints
@@ -76,7 +76,7 @@ class PostgresStore:
         inline: Inline | None = None,
         lease_clock: LeaseClock | None = None,
     ) -> None:
-        self._connections = Connections(settings)
+        self._connections = Connections(settings, prepare_append)
         self._clock, self._crash, self._inline = clock, crash, inline
         self._hint: Callable[[], None] = lambda: None
         self._listener: Listener | None = None
@@ -220,12 +220,14 @@ class PostgresStore:
                 try:
                     with self._connections.writer() as connection:
                         return self._commit_group(connection, drawn, again=attempt > 0)
-                except PoolClosed:
-                    raise
                 except ConnectionLost as error:
                     unanswered = failed = error
                 except TROUBLE as error:
                     failed = error
+                except EverlogError as error:
+                    if unanswered is None:
+                        raise
+                    raise outcome_unknown(error) from error
                 if time.monotonic() + pause > until:
                     raise outcome_unknown(unanswered) if unanswered else unavailable(failed) from failed
                 time.sleep(pause)
