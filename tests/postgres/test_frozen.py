@@ -40,7 +40,7 @@ def test_who_freezes_under_the_lock_is_cut_off_and_stores_its_event_when_it_thaw
                 time.sleep(0.01)  # until the process says that it is stopped
         began = time.monotonic()
         assert append(store).position == times + 1
-        assert time.monotonic() - began < 3.0 * times
+        assert time.monotonic() - began < 3.5 * times  # at 4 s the limit of a whole transaction would do it
         for process in frozen:
             os.kill(process.pid or 0, signal.SIGCONT)
             process.join(20)

@@ -67,19 +67,18 @@ class FoldHandler(Generic[S]):
 
     def _take(self, page: Sequence[StoredEvent]) -> None:
         """Fold a page in memory, all of it or nothing."""
-        keyed = keyed_events(self._fold, self._types, page)
-        states = self._load({key for key, _ in keyed})
+        keyed, cache = keyed_events(self._fold, self._types, page), self._cache
+        self._fetch({key for key, _ in keyed if key not in cache})
+        states = {key: cache[key] for key, _ in keyed}
         self._changed.update(fold_events(self._fold, keyed, states))
-        self._cache.update(states)
+        cache.update(states)
         self._unsaved += len(page)
 
-    def _load(self, keys: set[FoldKey]) -> dict[FoldKey, S]:
-        states = {key: self._cache[key] for key in keys if key in self._cache}
-        missing = keys - states.keys()
+    def _fetch(self, missing: set[FoldKey]) -> None:
+        """Have the states of these keys in memory."""
         stored = self._states.load(self._fold.name, self._fold.version, missing) if missing else {}
         for key in missing:
-            states[key] = self._codec.decode(stored[key].state) if key in stored else self._fold.initial
-        return states
+            self._cache[key] = self._codec.decode(stored[key].state) if key in stored else self._fold.initial
 
 
 class SqlHandler:
