@@ -107,7 +107,11 @@ def interrupted(*line: str, when: Callable[[str], bool]) -> Ran:
             if when(text):
                 it.send_signal(signal.SIGINT)
                 break
-        _, rest = it.communicate(timeout=60)
+        try:
+            _, rest = it.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            it.kill()
+            raise
         out.seek(0)
         return Ran(it.returncode, out.read(), "".join(told) + rest)
 
