@@ -13,9 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
+from everlog.core.envelope import Append
 from everlog.core.errors import EverlogError, StoreUnavailable
 from everlog.store.contract import Verdict
-from everlog.store.prepare import PreparedAppend
+from everlog.store.prepare import PreparedAppend, prepare
 
 GROUP_SECONDS = 0.010
 
@@ -176,3 +177,19 @@ class GroupCommit:
         following.leads = True
         if following is not leader:
             following.gate.release()
+
+
+def answer_each(
+    requests: Sequence[Append], log_id: bytes, append: Callable[[Sequence[PreparedAppend]], list[Verdict]]
+) -> list[Verdict]:
+    """A verdict on each request, in the order given: what breaks a rule is refused here and never reaches `append`."""
+    verdicts: list[Verdict | None] = []
+    ready: list[PreparedAppend] = []
+    for request in requests:
+        try:
+            ready.append(prepare(request, log_id))
+            verdicts.append(None)
+        except EverlogError as error:
+            verdicts.append(error)
+    stored = iter(append(ready))
+    return [next(stored) if verdict is None else verdict for verdict in verdicts]

@@ -25,3 +25,10 @@ class Filter:
     occurred_until: int | None = None
     recorded_since: int | None = None
     recorded_until: int | None = None
+
+
+def category_range(category: str) -> tuple[str, str]:
+    """First stream name of a category and the first behind it: of all allowed characters only `-` is below `.`."""
+    if "-" in category:  # no category holds one, so no stream is in it
+        return "", ""
+    return category, f"{category}."

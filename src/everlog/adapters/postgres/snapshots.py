@@ -1,12 +1,11 @@
 """Snapshots in the same database: best effort to write, checked when read, safe to lose."""
 
-import hashlib
 from collections.abc import Iterator
-from typing import Any
 
 from everlog.adapters.postgres.connections import Connections
 from everlog.adapters.postgres.translate import translated
 from everlog.core.envelope import StoredSnapshot
+from everlog.store.snapshots import checked, checksum
 
 _PAGE = 200
 _SAVE = """INSERT INTO everlog_snapshot VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
@@ -30,7 +29,7 @@ class PostgresSnapshots:
         while True:
             values = (tenant, stream, fingerprint, version, occurred_at, occurred_at)
             found = self._connections.rows(sql, values, tenant=tenant)
-            snapshot = _checked(found[0]) if found else None
+            snapshot = checked(found[0]) if found else None
             if snapshot is not None or not found:
                 return snapshot
             version = found[0][3] - 1
@@ -50,13 +49,3 @@ class PostgresSnapshots:
         values = (tenant, tenant, stream, stream, older_than_version, older_than_version)
         with translated(), self._connections.transaction() as connection:
             return connection.execute(sql, values).rowcount
-
-
-def checksum(snapshot: StoredSnapshot) -> bytes:
-    """SHA-256 over every field, so that a damaged row is a missing row."""
-    return hashlib.sha256(repr(tuple(snapshot)).encode()).digest()
-
-
-def _checked(row: Any) -> StoredSnapshot | None:
-    snapshot = StoredSnapshot(*row[:7])
-    return snapshot if row[7] == checksum(snapshot) else None

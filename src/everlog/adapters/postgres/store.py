@@ -26,7 +26,7 @@ from everlog.adapters.postgres.folds import PostgresFoldStates
 from everlog.adapters.postgres.inline import put_in_force
 from everlog.adapters.postgres.join import JoinedTransaction, joined
 from everlog.adapters.postgres.migrate import check, migrate, stored_format
-from everlog.adapters.postgres.read import COLUMNS, PAYLOAD, Rows, first_where, read_log, read_stream, within_bytes
+from everlog.adapters.postgres.read import COLUMNS, PAYLOAD, Rows, read_log, read_stream, within_bytes
 from everlog.adapters.postgres.roles import refuse_role
 from everlog.adapters.postgres.server import refuse_unsafe
 from everlog.adapters.postgres.settings import PostgresSettings
@@ -37,10 +37,11 @@ from everlog.core.clock import Clock, system_clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.envelope import Append, Appended, Head, StoredEvent, StreamHead
 from everlog.core.errors import EverlogError
+from everlog.store import moments
 from everlog.store.contract import Finding, Inline, LeafRow, Release, Verdict
 from everlog.store.exact import refuse_closed
-from everlog.store.group import GroupCommit
-from everlog.store.prepare import PreparedAppend, prepare
+from everlog.store.group import GroupCommit, answer_each
+from everlog.store.prepare import PreparedAppend
 from everlog.store.query import Filter
 
 _GROUP_EVENTS, _GROUP_BYTES = 1000, 4 * 1024 * 1024
@@ -105,16 +106,7 @@ class PostgresStore:
         return verdict
 
     def append_each(self, requests: Sequence[Append]) -> list[Verdict]:
-        verdicts: list[Verdict | None] = []
-        ready: list[PreparedAppend] = []
-        for request in requests:
-            try:
-                ready.append(prepare(request, self._log_id))
-                verdicts.append(None)
-            except EverlogError as error:
-                verdicts.append(error)
-        stored = iter(self._group.append_each(ready))
-        return [next(stored) if verdict is None else verdict for verdict in verdicts]
+        return answer_each(requests, self._log_id, self._group.append_each)
 
     def read(
         self,
@@ -154,11 +146,14 @@ class PostgresStore:
     ) -> int:
         sql = "SELECT max(version) FROM everlog_event WHERE tenant = ? AND stream = ?"
         last = self._number(sql, tenant, stream, tenant=tenant)
-        if position is not None:
-            last = first_where(1, last, self._beyond("position", tenant, stream, position)) - 1
-        if recorded_at is not None:
-            last = first_where(1, last, self._beyond("recorded_at", tenant, stream, recorded_at)) - 1
-        return last
+
+        def of(column: moments.Column, version: int) -> int:
+            # The last one up to it, in order: else a plan made on a new table may read all that the tenant has.
+            sql = f"""SELECT {column} FROM everlog_event WHERE tenant = ? AND stream = ? AND version <= ?
+                ORDER BY version DESC LIMIT 1"""
+            return self._number(sql, tenant, stream, version, tenant=tenant)
+
+        return moments.version_at(last, position, recorded_at, of)
 
     def head(self) -> Head:
         sql = "SELECT position, recorded_at, log_id, incarnation FROM everlog_log"
@@ -257,13 +252,8 @@ class PostgresStore:
         return partial(self._connections.rows, tenant=tenant)
 
     def _position_before(self, recorded_at: int, head: int) -> int:
-        """The last position recorded before this time; positions and `recorded_at` grow together."""
         sql = "SELECT recorded_at FROM everlog_event WHERE position = ?"
-        return first_where(1, head, lambda position: self._number(sql, position) >= recorded_at) - 1
-
-    def _beyond(self, column: str, tenant: str, stream: str, limit: int) -> Callable[[int], bool]:
-        sql = f"SELECT {column} FROM everlog_event WHERE tenant = ? AND stream = ? AND version = ?"
-        return lambda version: self._number(sql, tenant, stream, version, tenant=tenant) > limit
+        return moments.position_before(recorded_at, head, lambda position: self._number(sql, position))
 
     def _number(self, sql: str, *values: object, tenant: str | None = None) -> int:
         return int(self._connections.rows(sql, values, tenant=tenant)[0][0] or 0)

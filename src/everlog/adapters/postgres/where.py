@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from uuid import UUID
 
-from everlog.store.query import Filter
+from everlog.store.query import Filter, category_range
 
 
 def driven_by_tags(tenant: str, tags: Sequence[str], after: int) -> tuple[str, list[str], list[object]]:
@@ -54,13 +54,6 @@ def residual(where: Filter) -> tuple[list[str], list[object]]:
         sqls.append("e.stream >= ? AND e.stream < ?")
         values += category_range(where.category)
     return sqls, values
-
-
-def category_range(category: str) -> tuple[str, str]:
-    """First stream name of a category and the first behind it: of all allowed characters only `-` is below `.`."""
-    if "-" in category:  # no category holds one, so no stream is in it
-        return "", ""
-    return category, f"{category}."
 
 
 def as_uuid(id: bytes | None) -> UUID | None:

@@ -139,14 +139,3 @@ def read_stream(
             last = page[-1][3] - 1
         else:
             after = page[-1][3]
-
-
-def first_where(low: int, high: int, reached: Callable[[int], bool]) -> int:
-    """The smallest number in low..high for which `reached` holds, or high + 1: a binary search."""
-    while low <= high:
-        middle = (low + high) // 2
-        if reached(middle):
-            high = middle - 1
-        else:
-            low = middle + 1
-    return low

@@ -1,12 +1,11 @@
 """Snapshots in the same file: best effort to write, checked when read, safe to lose."""
 
-import hashlib
 from collections.abc import Iterator
-from typing import Any
 
 from everlog.adapters.sqlite.connections import Connections
 from everlog.adapters.sqlite.translate import translated
 from everlog.core.envelope import StoredSnapshot
+from everlog.store.snapshots import checked, checksum
 
 _PAGE = 200
 
@@ -28,7 +27,7 @@ class SqliteSnapshots:
         sql = """SELECT * FROM everlog_snapshot WHERE tenant = ? AND stream = ? AND fingerprint = ? AND version <= ?
             AND (? IS NULL OR occurred_at <= ?) ORDER BY version DESC LIMIT 1"""
         while found := self._connections.rows(sql, (tenant, stream, fingerprint, version, occurred_at, occurred_at)):
-            snapshot = _checked(found[0])
+            snapshot = checked(found[0])
             if snapshot is not None:
                 return snapshot
             version = found[0][3] - 1
@@ -49,13 +48,3 @@ class SqliteSnapshots:
         values = (tenant, tenant, stream, stream, older_than_version, older_than_version)
         with translated(), self._connections.write() as connection:
             return connection.execute(sql, values).rowcount
-
-
-def checksum(snapshot: StoredSnapshot) -> bytes:
-    """SHA-256 over every field, so that a damaged row is a missing row."""
-    return hashlib.sha256(repr(tuple(snapshot)).encode()).digest()
-
-
-def _checked(row: Any) -> StoredSnapshot | None:
-    snapshot = StoredSnapshot(*row[:7])
-    return snapshot if row[7] == checksum(snapshot) else None

@@ -14,7 +14,7 @@ from everlog.adapters.sqlite.examine import examine
 from everlog.adapters.sqlite.folds import SqliteFoldStates
 from everlog.adapters.sqlite.inline import put_in_force
 from everlog.adapters.sqlite.join import JoinedTransaction, joined
-from everlog.adapters.sqlite.read import COLUMNS, PAYLOAD, first_where, read_log, read_stream, take_page
+from everlog.adapters.sqlite.read import COLUMNS, PAYLOAD, read_log, read_stream, take_page
 from everlog.adapters.sqlite.settings import SqliteSettings
 from everlog.adapters.sqlite.snapshots import SqliteSnapshots
 from everlog.adapters.sqlite.streams import list_streams
@@ -23,10 +23,11 @@ from everlog.core.clock import Clock, system_clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.envelope import Append, Appended, Head, StoredEvent, StreamHead
 from everlog.core.errors import EverlogError, StoreUnavailable
+from everlog.store import moments
 from everlog.store.contract import Finding, Inline, LeafRow, Release, Verdict
 from everlog.store.exact import refuse_closed
-from everlog.store.group import GroupCommit
-from everlog.store.prepare import PreparedAppend, prepare
+from everlog.store.group import GroupCommit, answer_each
+from everlog.store.prepare import PreparedAppend
 from everlog.store.query import Filter
 from everlog.telemetry import Counters
 
@@ -77,16 +78,7 @@ class SqliteStore:
         return verdict
 
     def append_each(self, requests: Sequence[Append]) -> list[Verdict]:
-        verdicts: list[Verdict | None] = []
-        ready: list[PreparedAppend] = []
-        for request in requests:
-            try:
-                ready.append(prepare(request, self._log_id))
-                verdicts.append(None)
-            except EverlogError as error:
-                verdicts.append(error)
-        stored = iter(self._group.append_each(ready))
-        return [next(stored) if verdict is None else verdict for verdict in verdicts]
+        return answer_each(requests, self._log_id, self._group.append_each)
 
     def read(
         self,
@@ -127,11 +119,12 @@ class SqliteStore:
         self, tenant: str, stream: str, *, position: int | None = None, recorded_at: int | None = None
     ) -> int:
         last = self._number("SELECT max(version) FROM everlog_event WHERE tenant = ? AND stream = ?", tenant, stream)
-        if position is not None:
-            last = first_where(1, last, self._beyond("position", tenant, stream, position)) - 1
-        if recorded_at is not None:
-            last = first_where(1, last, self._beyond("recorded_at", tenant, stream, recorded_at)) - 1
-        return last
+
+        def of(column: moments.Column, version: int) -> int:
+            sql = f"SELECT {column} FROM everlog_event WHERE tenant = ? AND stream = ? AND version = ?"
+            return self._number(sql, tenant, stream, version)
+
+        return moments.version_at(last, position, recorded_at, of)
 
     def head(self) -> Head:
         sql = "SELECT position, recorded_at, log_id, incarnation FROM everlog_log"
@@ -212,13 +205,8 @@ class SqliteStore:
         return verdicts
 
     def _position_before(self, recorded_at: int, head: int) -> int:
-        """The last position recorded before this time; positions and `recorded_at` grow together."""
         sql = "SELECT recorded_at FROM everlog_event WHERE position = ?"
-        return first_where(1, head, lambda position: self._number(sql, position) >= recorded_at) - 1
-
-    def _beyond(self, column: str, tenant: str, stream: str, limit: int) -> Callable[[int], bool]:
-        sql = f"SELECT {column} FROM everlog_event WHERE tenant = ? AND stream = ? AND version = ?"
-        return lambda version: self._number(sql, tenant, stream, version) > limit
+        return moments.position_before(recorded_at, head, lambda position: self._number(sql, position))
 
     def _number(self, sql: str, *values: object) -> int:
         return int(self._connections.rows(sql, values)[0][0] or 0)

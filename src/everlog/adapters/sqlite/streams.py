@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from everlog.adapters.sqlite.read import Rows
-from everlog.adapters.sqlite.where import category_range
 from everlog.core.envelope import StreamHead
+from everlog.store.query import category_range
 
 _PAGE = 500
 _BEHIND_ALL = "\U0010ffff"
