@@ -87,6 +87,13 @@ class Group:
         self._versions.update(versions)
         return [self._add(prepared) for prepared in requests]
 
+    def add_or_raise(self, prepared: PreparedAppend) -> Appended:
+        """As `add` for one request, in a transaction that ends with the first refusal."""
+        [verdict] = self.add([prepared])
+        if isinstance(verdict, EverlogError):
+            raise verdict
+        return verdict
+
     def write(self) -> None:
         """Hand over the rows that are kept."""
         if self._placed:

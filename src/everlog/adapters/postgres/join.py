@@ -16,7 +16,7 @@ from everlog.adapters.postgres.settings import PostgresSettings
 from everlog.adapters.postgres.translate import outcome_unknown, translated
 from everlog.core.clock import Clock
 from everlog.core.envelope import Append, Appended
-from everlog.core.errors import EverlogError, Misconfigured, StoreUnavailable
+from everlog.core.errors import Misconfigured, StoreUnavailable
 from everlog.store.contract import Inline
 from everlog.store.prepare import PreparedAppend, prepare
 
@@ -67,12 +67,7 @@ class JoinedTransaction:
             )
         self._take_head(connection)
         group = open_group(connection, self._log_id, self._clock, self._inline)
-        answers: list[Appended] = []
-        for prepared in waiting:
-            [verdict] = group.add([prepared])
-            if isinstance(verdict, EverlogError):
-                raise verdict
-            answers.append(verdict)
+        answers = [group.add_or_raise(prepared) for prepared in waiting]
         close_group(connection, group)
         self.stored += group.size
         return answers

@@ -57,12 +57,15 @@ def put_in_force(connections: Connections, store: Store, inline: Inline) -> None
 
 
 def _fold_stored(connections: Connections, store: Store, inline: Inline, building: str) -> int:
-    after, head = 0, store.head().position
-    while page := list(store.read(Filter(None), after=after, upto=head, limit=_PAGE)):
+    """Up to a head that moves on meanwhile, so that little is left to do under the lock; gives the last position."""
+    after = 0
+    while page := list(store.read(Filter(None), after=after, limit=_PAGE)):
         with translated(), connections.committing() as connection:
             _fold(connection, inline, page, building)
         after = page[-1].position
-    return head
+        if store.head().position - after < _PAGE:
+            break
+    return after
 
 
 def _fold(connection: sqlite3.Connection, inline: Inline, events: Sequence[StoredEvent], building: str) -> None:

@@ -10,7 +10,7 @@ from everlog.adapters.sqlite.connections import Connections, transaction
 from everlog.adapters.sqlite.translate import translated
 from everlog.core.clock import Clock
 from everlog.core.envelope import Append, Appended
-from everlog.core.errors import EverlogError, Misconfigured, StoreUnavailable, UnsafeSettings
+from everlog.core.errors import Misconfigured, StoreUnavailable, UnsafeSettings
 from everlog.store.contract import Inline
 from everlog.store.prepare import PreparedAppend, prepare
 
@@ -45,12 +45,7 @@ class JoinedTransaction:
                 "leave COMMIT and ROLLBACK to the end of the block"
             )
         group = open_group(self._connection, self._log_id, self._clock, self._inline)
-        answers: list[Appended] = []
-        for prepared in waiting:
-            [verdict] = group.add([prepared])
-            if isinstance(verdict, EverlogError):
-                raise verdict
-            answers.append(verdict)
+        answers = [group.add_or_raise(prepared) for prepared in waiting]
         self.stored += close_group(self._connection, group)
         return answers
 
