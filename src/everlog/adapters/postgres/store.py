@@ -26,7 +26,7 @@ from everlog.adapters.postgres.folds import PostgresFoldStates
 from everlog.adapters.postgres.inline import put_in_force
 from everlog.adapters.postgres.join import JoinedTransaction, joined
 from everlog.adapters.postgres.migrate import check, migrate, stored_format
-from everlog.adapters.postgres.read import COLUMNS, PAYLOAD, Rows, read_log, read_stream, within_bytes
+from everlog.adapters.postgres.read import COLUMNS, PAGED, PAYLOAD, Rows, bounded, read_log, read_stream
 from everlog.adapters.postgres.roles import refuse_role
 from everlog.adapters.postgres.server import refuse_unsafe
 from everlog.adapters.postgres.settings import PostgresSettings
@@ -171,11 +171,12 @@ class PostgresStore:
     def leaves(self, *, after: int = 0, upto: int | None = None) -> Iterator[LeafRow]:
         last = self.head().position if upto is None else upto
         # By bounds on both tables: with LIMIT, a server that has not analysed them reads all the rest for every page.
-        found = f"""FROM everlog_event e {PAYLOAD} AND p.position > ? AND p.position <= ?
-            WHERE e.position > ? AND e.position <= ?"""
-        proof = "e.claimed_at, e.segments, p.salt, p.client_salt, e.leaf"
-        sql = within_bytes(found, "position", "ALL", proof)
-        while page := self._connections.rows(sql, (after, min(after + _PAGE, last)) * 2):
+        sql = f"""SELECT {PAGED}, e.claimed_at, e.segments, p.salt, p.client_salt, e.leaf
+            FROM everlog_event e {PAYLOAD} AND p.position > ? AND p.position <= ?
+            WHERE e.position > ? AND e.position <= ? ORDER BY e.position"""
+        rows = self._connections.rows
+        while page := rows(sql, (after, min(after + _PAGE, last)) * 2):
+            page = bounded(rows, page)
             for row in page:
                 claimed_at, segments, salt, client_salt, leaf = row[14:]
                 yield LeafRow(StoredEvent(*row[:14]), claimed_at, segments, (salt, client_salt), leaf)

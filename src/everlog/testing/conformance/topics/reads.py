@@ -6,9 +6,9 @@ import pytest
 
 from everlog.core.errors import InvalidInput
 from everlog.core.limits import EVENT_BYTES
-from everlog.store.contract import Store
+from everlog.store.contract import Release, Store
 from everlog.store.query import Filter
-from everlog.testing.conformance.events import append, everything, new_event
+from everlog.testing.conformance.events import TENANT, append, everything, new_event
 from everlog.testing.conformance.mix import Mix, some_filter
 
 _OFTEN: dict[str, Filter] = {
@@ -89,6 +89,24 @@ def test_pages_that_end_because_events_are_large_leave_none_out(store: Store, wh
     assert [event.position for event in store.read(where, backwards=backwards)] == positions
     assert [event.position for event in store.read(where, backwards=backwards, limit=41)] == positions[:41]
     assert [event.position for event in store.read_stream("acme", "order-1", backwards=backwards)] == positions
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_large_events_among_small_ones_keep_their_bytes_and_released_ones_stay_empty(
+    store: Store, backwards: bool
+) -> None:
+    sizes = [EVENT_BYTES - 4 * n if n % 3 == 0 else 4_180 + n for n in range(60)]
+    for size in sizes:
+        append(store, new_event(data=b'"%s"' % (b"x" * (size - 2))))
+    store.release(Release((1, 4, 5, 60), "erasure", "asked for by the subject"))
+    expected = [None if n in (1, 4, 5, 60) else size for n, size in enumerate(sizes, 1)]
+    expected = expected[::-1] if backwards else expected
+    for found in (
+        store.read(Filter(None), backwards=backwards),
+        store.read_stream(TENANT, "order-1", backwards=backwards),
+    ):
+        assert [None if event.data is None else len(event.data) for event in found] == expected
+    assert [row.event.position for row in store.leaves()] == list(range(1, 61))
 
 
 def test_a_read_ends_where_the_log_ended_when_it_began(store: Store) -> None:
