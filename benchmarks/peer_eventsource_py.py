@@ -4,7 +4,7 @@ Its defaults are durable (WAL, synchronous FULL) and kept; nothing is snapshotte
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 from eventsource import AggregateRepository, AggregateRoot, DomainEvent
 from eventsource.adapters.sqlite.store import SQLiteEventStore
 from eventsource.domain.event_registry import default_registry
-from eventsource.ports import FeedReadOptions
+from eventsource.ports import FeedReadOptions, FullEventStore
 from pydantic import BaseModel
 
 from benchmarks.one import Job
@@ -68,38 +68,46 @@ default_registry.register(LineAdded)
 
 @contextmanager
 def append_tasks(job: Job) -> Iterator[Slice]:
-    source = lines()
-    with asyncio.Runner() as runner, _open(runner, job.folder) as (_, repository):
-
-        async def append() -> int:
-            order = Order(uuid4())
-            order.add_line(new_id(), next(source))
-            await repository.save(order)
-            return 1
-
-        yield tasks(runner, WRITERS, append)
+    with asyncio.Runner() as runner, _open(runner, job.folder) as store:
+        yield appending(runner, store)
 
 
 @contextmanager
 def load(job: Job) -> Iterator[Slice]:
-    with asyncio.Runner() as runner, _open(runner, job.folder) as (_, repository):
-        order = _new_order(LOADED_EVENTS)
-        runner.run(repository.save(order))
-
-        async def load_order() -> int:
-            return int((await repository.load(order.aggregate_id)).state.lines == LOADED_EVENTS)
-
-        yield tasks(runner, 1, load_order)
+    with asyncio.Runner() as runner, _open(runner, job.folder) as store:
+        yield loading(runner, store)
 
 
 @contextmanager
 def whole_log(job: Job) -> Iterator[Slice]:
     folder = job.prepared("eventsource-py", lambda folder: _fill(folder, job.sizes.log))
-    with asyncio.Runner() as runner, _open(runner, folder) as (store, _):
-        yield tasks(runner, 1, _reading(store))
+    with asyncio.Runner() as runner, _open(runner, folder) as store:
+        yield reading(runner, store)
 
 
-def _reading(store: SQLiteEventStore) -> Callable[[], Awaitable[int]]:
+def appending(runner: asyncio.Runner, store: FullEventStore) -> Slice:
+    source, repository = lines(), _repository(store)
+
+    async def append() -> int:
+        order = Order(uuid4())
+        order.add_line(new_id(), next(source))
+        await repository.save(order)
+        return 1
+
+    return tasks(runner, WRITERS, append)
+
+
+def loading(runner: asyncio.Runner, store: FullEventStore) -> Slice:
+    order, repository = _new_order(LOADED_EVENTS), _repository(store)
+    runner.run(repository.save(order))
+
+    async def load_order() -> int:
+        return int((await repository.load(order.aggregate_id)).state.lines == LOADED_EVENTS)
+
+    return tasks(runner, 1, load_order)
+
+
+def reading(runner: asyncio.Runner, store: FullEventStore) -> Slice:
     """Reads a page of the log; behind the last one comes the first."""
     last = None
 
@@ -112,14 +120,29 @@ def _reading(store: SQLiteEventStore) -> Callable[[], Awaitable[int]]:
             last = None
         return count
 
-    return read
+    return tasks(runner, 1, read)
+
+
+def fill(runner: asyncio.Runner, store: FullEventStore, events: int) -> None:
+    repository = _repository(store)
+    for _ in range(events // EVENTS_A_STREAM):
+        runner.run(repository.save(_new_order(EVENTS_A_STREAM)))
 
 
 @contextmanager
-def _open(runner: asyncio.Runner, folder: Path) -> Iterator[tuple[SQLiteEventStore, AggregateRepository]]:
+def _open(runner: asyncio.Runner, folder: Path) -> Iterator[FullEventStore]:
     store = SQLiteEventStore(str(folder / "eventsource.db"), busy_timeout=30_000)
-    yield store, AggregateRepository(store, Order, aggregate_type="Order", enable_tracing=False)
+    yield store
     runner.run(store.close())
+
+
+def _fill(folder: Path, events: int) -> None:
+    with asyncio.Runner() as runner, _open(runner, folder) as store:
+        fill(runner, store, events)
+
+
+def _repository(store: FullEventStore) -> AggregateRepository:
+    return AggregateRepository(store, Order, aggregate_type="Order", enable_tracing=False)
 
 
 def _new_order(count: int) -> Order:
@@ -127,9 +150,3 @@ def _new_order(count: int) -> Order:
     for _ in range(count):
         order.add_line(order_id, next(source))
     return order
-
-
-def _fill(folder: Path, events: int) -> None:
-    with asyncio.Runner() as runner, _open(runner, folder) as (_, repository):
-        for _ in range(events // EVENTS_A_STREAM):
-            runner.run(repository.save(_new_order(EVENTS_A_STREAM)))

@@ -123,6 +123,7 @@ TARGETS = (
         Pair("cases:load@postgres", "peer_eventsourcing:load@postgres"),
         {
             "the same, our dataclasses": Pair("cases:load_plain@postgres", "peer_eventsourcing:load@postgres"),
+            EVENTSOURCE_PY: Pair("cases:load@postgres", "peer_eventsource_py_postgres:load@postgres"),
             UMADB: Pair("cases:load@postgres", "peer_umadb:load"),
         },
         unit="loads/s",
@@ -134,6 +135,7 @@ TARGETS = (
             "the same, our dataclasses": Pair(
                 "cases:whole_log_plain@postgres", "peer_eventsourcing:whole_log@postgres"
             ),
+            EVENTSOURCE_PY: Pair("cases:whole_log@postgres", "peer_eventsource_py_postgres:whole_log@postgres"),
             UMADB: Pair("cases:whole_log@postgres", "peer_umadb:whole_log"),
         },
     ),
