@@ -33,12 +33,14 @@ class Range(NamedTuple):
     lengths: Sequence[int] = (10, 100, 1000, 10_000, 100_000)
     rebuilt: Sequence[int] = (10_000, 100_000, 1_000_000, 5_000_000)
     grown: Sequence[int] = (10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+    workers: Sequence[int] = (1, 2, 4)
+    handled: int = 8_000
 
     def sizes(self, **more: int) -> Sizes:
         return msgspec.structs.replace(Sizes(), slices=self.slices, seconds=self.seconds, **more)
 
 
-QUICK = Range(2, 0.05, (1, 64), (1, 2), (10, 1000), (2_000, 10_000), (2_000, 10_000))
+QUICK = Range(2, 0.05, (1, 64), (1, 2), (10, 1000), (2_000, 10_000), (2_000, 10_000), (1, 2), 500)
 STORES: Sequence[StoreName] = ("postgres", "sqlite")
 
 _WRITING = {
@@ -121,12 +123,25 @@ def growth(inputs: Path, how: Range) -> dict[str, Curves]:
     return panels
 
 
+def workers(inputs: Path, how: Range) -> dict[str, Curves]:
+    """Events a second that worker processes handle together, whose handlers wait two milliseconds for an answer."""
+    curves: Curves = {}
+    for store in STORES:
+        for count in how.workers:
+            folder = _folder(inputs, f"shared-{store}-{count}")
+            found = _told("benchmarks.sharing", url(folder, store), str(count), str(how.handled))
+            curves.setdefault(f"everlog, {_named(store)}", []).append((count, found["rate"]))
+            _forget(folder, store)
+    return {"events/s": curves}
+
+
 PICTURES: dict[str, Callable[[Path, Range], dict[str, Curves]]] = {
     "writers": writers,
     "processes": processes,
     "loads": loads,
     "rebuilds": rebuilds,
     "growth": growth,
+    "workers": workers,
 }
 
 

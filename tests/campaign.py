@@ -31,7 +31,9 @@ from tests.postgres.cuts import cut_often
 from tests.postgres.kills import crash_often
 from tests.postgres.server import SETTINGS
 from tests.postgres.tails import follow
+from tests.relay.storm import CUTS, KILLS, storm
 from tests.simulation.hunt import hunt_on
+from tests.simulation.relaying import simulate_relay
 
 SHOWN = 20  # violations; one cause breaks much
 
@@ -177,6 +179,28 @@ def simulation(seed: str, options: Mapping[str, int]) -> Found:
     return Found(hunted.seen, hunted.violations)
 
 
+def relays(seed: str, options: Mapping[str, int]) -> Found:
+    hunted = hunt_on(os.cpu_count() or 1, seed, options["seeds"], simulate_relay)
+    return Found(hunted.seen, hunted.violations)
+
+
+def broker(seed: str, options: Mapping[str, int]) -> Found:
+    """Rounds of all kinds of trouble, in an order drawn anew, each on a cluster and a log of its own."""
+    exercised: Counter[str] = Counter()
+    violations: list[str] = []
+    kinds = [*CUTS, *KILLS]
+    for number in range(0, options["rounds"], len(kinds)):
+        try:
+            with storm(number + int(seed), namespaces=True) as one:
+                report = one.run(one.random.sample(kinds, len(kinds)), seconds=options["seconds"])
+        except AssertionError as error:
+            violations.append(f"round {number}: {error}")
+            continue
+        exercised.update(report.rounds)
+        exercised["events"] += report.appended
+    return Found(exercised, violations)
+
+
 # A further campaign is a function and a line here.
 CAMPAIGNS = {
     "contention": Campaign("threads, tasks and processes fight over streams", {"seconds": 900}, contention),
@@ -196,6 +220,10 @@ CAMPAIGNS = {
     "snapshots": Campaign("snapshots deleted, damaged, of other code", {"cases": 50_000}, snapshots),
     "following": Campaign("a worker killed anywhere, again and again", {"kills": 5_000}, following),
     "backlog": Campaign("a consumer far slower than what it follows", {"events": 10_000_000, "large": 5_000}, backlog),
+    "relays": Campaign("relays and a lossy broker under a scheduler that owns time", {"seeds": 1_000_000}, relays),
+    "broker": Campaign(
+        "a three-node broker whose links are cut and whose nodes are killed", {"rounds": 300, "seconds": 4}, broker
+    ),
     "simulation": Campaign("leases and lanes under a scheduler that owns time", {"seeds": 1_000_000}, simulation),
 }
 

@@ -39,12 +39,20 @@ from everlog.domain.decider import Decider
 from everlog.domain.event import event
 from everlog.domain.recorded import Recorded
 from everlog.domain.upcast import Upcaster, upcast, upcast_drop, upcast_split
+from everlog.feed.inbox import CommandInbox
 from everlog.history.audit import AuditEntry, csv_lines, json_lines
 from everlog.history.travel import Difference, FieldChange
+from everlog.process.actions import Action, Cancel, Compensate, Do, Expect, Finish, Met, Timer
+from everlog.process.events import CommandRejected, ExpectationMissed, TimerFired
+from everlog.process.manager import ProcessManager
+from everlog.process.schedule import Schedule, ScheduleOccurred
 from everlog.processing.contract import Lane, LaneFilter
 from everlog.processing.processor import Isolation, Processor, Retry, Transient, processor
 from everlog.projection.fold import Fold
 from everlog.projection.sql import SqlProjection
+from everlog.relay.cloudevents import CloudEvent
+from everlog.relay.contract import BrokerUnavailable
+from everlog.relay.routing import ALL, Relay
 from everlog.subscription.backoff import Backoff
 from everlog.subscription.contract import Effects as Transaction
 from everlog.subscription.start import AfterPosition, FromBeginning, FromNow, FromTime
@@ -52,6 +60,8 @@ from everlog.subscription.start import AfterPosition, FromBeginning, FromNow, Fr
 __version__ = "0.1.0"
 
 __all__ = [
+    "ALL",
+    "Action",
     "Admin",
     "AfterPosition",
     "Aggregate",
@@ -65,13 +75,23 @@ __all__ = [
     "AtVersion",
     "AuditEntry",
     "Backoff",
+    "BrokerUnavailable",
+    "Cancel",
+    "CloudEvent",
+    "CommandInbox",
+    "CommandRejected",
+    "Compensate",
     "Criteria",
     "Decider",
     "Difference",
+    "Do",
     "EverlogError",
     "Exactly",
+    "Expect",
+    "ExpectationMissed",
     "Fenced",
     "FieldChange",
+    "Finish",
     "Fold",
     "FromBeginning",
     "FromNow",
@@ -87,6 +107,7 @@ __all__ = [
     "LaneOperator",
     "Log",
     "LogClosed",
+    "Met",
     "Misconfigured",
     "Money",
     "NoStream",
@@ -95,18 +116,24 @@ __all__ = [
     "OutcomeUnknown",
     "PayloadReleased",
     "Platform",
+    "ProcessManager",
     "Processor",
     "Recorded",
     "RecordedAt",
     "Rejected",
+    "Relay",
     "Result",
     "Retry",
+    "Schedule",
+    "ScheduleOccurred",
     "Session",
     "SqlProjection",
     "StoreUnavailable",
     "StreamExists",
     "StreamHead",
     "SubscriptionFailed",
+    "Timer",
+    "TimerFired",
     "Transaction",
     "Transient",
     "UnknownEventType",

@@ -54,7 +54,7 @@ class Ran:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where the line runs; no setting of this machine gets in."""
     monkeypatch.chdir(tmp_path)
-    for name in ("EVERLOG_APP", "EVERLOG_STORE", "EVERLOG_TENANT", "NO_COLOR", "FORCE_COLOR"):
+    for name in ("EVERLOG_APP", "EVERLOG_STORE", "EVERLOG_BROKER", "EVERLOG_TENANT", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     path, modules = list(sys.path), set(sys.modules)
     yield tmp_path

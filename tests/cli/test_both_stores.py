@@ -33,6 +33,8 @@ READS = (
     "snapshot list --all-tenants --json",
     "projection get revenue --all-tenants -o ndjson",
     "projection status parcels --json",
+    "projection verify revenue --full --json --progress none",
+    "projection verify parcels --sample 3 --json --progress none",
     "processor list --json",
     "processor status mail --json",
     "dlq list --json",

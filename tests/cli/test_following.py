@@ -551,7 +551,7 @@ def test_zero_is_never_and_not_all_the_time(
         asked.append(between)
         return True
 
-    monkeypatch.setattr(cli_worker, "_told_to_stop", told)
+    monkeypatch.setattr(cli_worker, "told_to_stop", told)
     assert here("worker", "--report", report).code == 0
     assert asked == [seconds]
 

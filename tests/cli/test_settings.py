@@ -9,7 +9,7 @@ from everlog.core.errors import Misconfigured
 from tests.cli.conftest import event, fill, here
 
 
-@pytest.mark.parametrize("name", ["app", "store", "tenant"])
+@pytest.mark.parametrize("name", ["app", "store", "broker", "tenant"])
 def test_each_source_wins_over_the_next(folder: Path, name: str) -> None:
     default = {"tenant": "default"}.get(name)
     variable = f"EVERLOG_{name.upper()}"
@@ -30,7 +30,7 @@ def test_each_source_wins_over_the_next(folder: Path, name: str) -> None:
     ("text", "says"),
     [
         ('ap = "x"', "did you mean `app`?"),
-        ('color = "red"', "it may say app, store, tenant"),
+        ('color = "red"', "it may say app, store, broker, tenant"),
         ("app = 5", "is 5, not text"),
         ("app =", "cannot be read"),
         ("[app]", "not text"),

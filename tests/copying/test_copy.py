@@ -399,13 +399,13 @@ def test_keys_that_only_sqlite_can_hold_come_back_as_they_were(place: Place) -> 
     with opened(place("file")) as store:
         store.exact.shut("for the test")
         store.exact.keep("fold", [("tally", 1, "acme", "a\x00b", b"1", 1)])
-        store.exact.keep("lane", [("mails", "acme/a\x00b", "parked", 5, 0, "no\x00", 1, "acme/c\x00")])
+        store.exact.keep("lane", [("mails", "acme/a\x00b", 7, "parked", 5, 0, "no\x00", 1, "acme/c\x00")])
         store.exact.keep("parked", [("mails", "acme/a\x00b", 1)])
         store.exact.open(1, "{}")
     copy_log(place("file"), place("pg"))
     copy_log(place("pg"), place("file-2"))
     with opened(place("file")) as first, opened(place("file-2")) as last:
-        lane = ("mails", "acme/a\x00b", "parked", 5, 0, "no\\x00", 1, "acme/c\x00")
+        lane = ("mails", "acme/a\x00b", 7, "parked", 5, 0, "no\\x00", 1, "acme/c\x00")
         assert kept(last) == kept(first) | {"lane": [lane]}
 
 

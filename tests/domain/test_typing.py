@@ -11,7 +11,7 @@ import pytest
 from tests.domain import shop, shop_aggregate
 
 ROOT = Path(__file__).parents[2]
-MISTAKES = ("tests/typing_mistakes/decider.py", "tests/typing_mistakes/aggregate.py")
+MISTAKES = tuple(f"tests/typing_mistakes/{name}.py" for name in ("decider", "aggregate", "process"))
 GOOD = ("tests/domain/shop.py", "tests/domain/shop_aggregate.py")
 _ERROR = re.compile(r"(?P<path>\S+?):(?P<line>\d+): error: ")
 

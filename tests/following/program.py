@@ -39,7 +39,8 @@ class Trap(msgspec.Struct, frozen=True):
 class Orders(msgspec.Struct, frozen=True):
     """What a process is to do: follow until it gets SIGTERM; or append, follow until it is quiet, and end.
 
-    `rebuild` builds the read models anew first, going on where an earlier one stopped if `resume`.
+    `rebuild` builds the read models anew first, going on where an earlier one stopped if `resume`. `fed_from` is the
+    broker that feeds its processors, with what `relay` sends.
     """
 
     url: str
@@ -51,6 +52,8 @@ class Orders(msgspec.Struct, frozen=True):
     rebuild: bool = False
     resume: bool = False
     notes: str = ""
+    fed_from: str | None = None
+    relay: str | None = None
 
 
 class Springs:
@@ -147,10 +150,14 @@ def main(orders: Orders) -> None:
         reach.lock_file = f"{orders.url.removeprefix('sqlite:///')}-write.lock"
     if orders.rebuild:
         _rebuild(orders)
-    with following(*orders.follow).open(orders.url, worker=True, lease_seconds=orders.lease, crash=reach) as log:
+    with following(*orders.follow).open(
+        orders.url, worker=True, lease_seconds=orders.lease, crash=reach, fed_from=orders.fed_from, relay=orders.relay
+    ) as log:
         say("ready")
         append_many(log.tenant("acme"), list(itertools.islice(itertools.cycle(KEYS), orders.append)))
-        if orders.until_quiet:
+        if orders.until_quiet and log.worker is not None and orders.fed_from is not None:
+            assert log.worker.drain(SECONDS, everything=True)
+        elif orders.until_quiet:
             settled(log, *orders.follow)
         else:
             stopping.wait()

@@ -7,6 +7,7 @@ from everlog.adapters.sqlite import SqliteSettings, SqliteStore
 from everlog.core.clock import Clock
 from everlog.testing.conformance.following import following_conformance
 from everlog.testing.conformance.following.suite import LeaseClock
+from everlog.testing.conformance.verifying import verifying_conformance
 from tests.postgres.folders import database_of
 
 
@@ -25,3 +26,5 @@ def _open_postgres(folder: Path, clock: Clock, lease: LeaseClock) -> PostgresSto
 TestSqliteFile = following_conformance(_open_file)
 TestSqliteMemory = following_conformance(_open_memory, shared=False)
 TestPostgres = following_conformance(_open_postgres, boots=False)
+TestVerifyingSqlite = verifying_conformance(_open_file)
+TestVerifyingPostgres = verifying_conformance(_open_postgres)

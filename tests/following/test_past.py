@@ -26,7 +26,7 @@ from everlog import (
     SubscriptionFailed,
     processor,
 )
-from everlog.app import past as looking
+from everlog.app import rerun
 from everlog.app.past import Entity, EntityChange, Past
 from everlog.core.at import At
 from everlog.core.clock import micros, moment
@@ -222,7 +222,7 @@ def test_it_needs_no_memory_for_the_keys_it_shows(monkeypatch: pytest.MonkeyPatc
     from everlog.projection import run as projecting
 
     monkeypatch.setattr(projecting, "_CACHED_KEYS", 500)
-    monkeypatch.setattr(looking, "SAVE_EVERY", 1000)
+    monkeypatch.setattr(rerun, "SAVE_EVERY", 1000)
     fold = Fold("notes", initial="")
 
     @fold.on(Counted, key=lambda e: e.data.key)

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from everlog.adapters.postgres import PostgresSettings, PostgresStore, checkpoints, transactions
+from everlog.adapters.postgres import PostgresSettings, PostgresStore, checkpoints
 from everlog.core.errors import Fenced, InvalidInput, OutcomeUnknown, StoreUnavailable
 from everlog.processing.contract import LaneFilter
 from everlog.subscription.contract import Claim, Effects
@@ -200,7 +200,7 @@ def test_nobody_takes_over_in_the_middle_of_a_transaction(
 
 
 def test_who_stands_still_in_a_transaction_is_cut_off(store: PostgresStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transactions, "FROZEN_MS", 100)
+    monkeypatch.setattr(checkpoints, "SHORTEST_FROZEN_SECONDS", 0.1)
     store.checkpoints.register(NAME, "processor", 1, 0)
     claim = store.checkpoints.claim(NAME, "ann", 0.0)
     assert claim is not None

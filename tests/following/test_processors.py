@@ -722,7 +722,7 @@ def _by_hand(platform: Platform, log: Log) -> tuple[ProcessorHandler, Any]:
     [part] = platform.processors
     stopping = threading.Event()
     calls = ProcessorCalls(log.store, log.caused_by)
-    handler = processor_handler(part, platform.types, log.store, calls, system_clock, nothing, stopping)
+    handler = processor_handler(part, platform.types, log.store, calls.of(part), system_clock, nothing, stopping)
     passing = handler._try
 
     def let_it_through(claim: Any, stored: Any) -> Any:

@@ -544,7 +544,7 @@ def _sql(name: str = "table", *, tables: Sequence[str] = (), version: int = 1) -
         (lambda: _sql(tables=["everlog_event"]), "use a plain name of its own"),
         (lambda: _sql(tables=["x; DROP TABLE y"]), "use a plain name of its own"),
         (lambda: Platform("memory:", _sql()), "handles no event"),
-        (lambda: Platform("memory:", tally("one"), counter("one")), "two projections or processors are named 'one'"),
+        (lambda: Platform("memory:", tally("one"), counter("one")), "or relays are named 'one'"),
         (lambda: tally().on(Counted, key=lambda e: "k"), None),
     ],
 )
@@ -567,7 +567,7 @@ def test_a_projection_and_a_processor_share_no_name() -> None:
     @processor("tally", on=Counted)
     def handle(e: Recorded[Counted]) -> None: ...
 
-    with pytest.raises(Misconfigured, match="they would share a checkpoint"):
+    with pytest.raises(Misconfigured, match="or they share a checkpoint"):
         Platform("memory:", tally(), handle)
 
 

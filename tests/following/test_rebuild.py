@@ -147,7 +147,7 @@ def _claim(log: Log, name: str) -> Any:
 
 
 @on_both
-def test_states_of_other_versions_go_once_it_is_done(at: MakePlatform) -> None:
+def test_it_takes_the_place_of_what_serves_and_leaves_what_is_kept(at: MakePlatform) -> None:
     for version in (1, 2):
         with at(tally(version=version)).open(worker=True) as log:
             append_many(log.tenant(), ["a"])
@@ -155,9 +155,11 @@ def test_states_of_other_versions_go_once_it_is_done(at: MakePlatform) -> None:
     fold = tally(version=3)
     platform = at(fold)
     with platform.open() as log:
-        assert len(dump(log)) == 2
+        assert [row[4] for row in dump(log)] == [b"1", b"2"]
         rebuild(platform, log, fold)
-        assert [(row[1], row[4]) for row in dump(log)] == [(3, b"2")]
+        assert [row[4] for row in dump(log)] == [b"1", b"2"]
+        assert log.tenant().get(fold, "a") == 2
+        assert {one.name: one.version for one in log.store.checkpoints.progress()} == {"tally": 3, "tally-": 1}
 
 
 def test_it_begins_where_the_projection_does(at: MakePlatform) -> None:

@@ -127,6 +127,7 @@ def running(*followers: Follower) -> Iterator[None]:
 def stop(*followers: Follower) -> None:
     for one in followers:
         one._stopping.set()
+        assert isinstance(one._tail, Tail)
         one._tail.hint()
 
 
@@ -396,7 +397,7 @@ def test_a_lease_is_kept_for_as_long_as_its_owner_lives(monkeypatch: pytest.Monk
     backend = SqliteStore(SqliteSettings(None), lease_clock=lease)
     renew = backend.checkpoints.renew
 
-    def noting(claim: Claim, seconds: float) -> bool:
+    def noting(claim: Claim, seconds: float) -> Claim | None:
         kept = renew(claim, seconds)
         renewed.append(lease.now)
         return kept

@@ -25,7 +25,8 @@ from everlog import (
     event,
 )
 from everlog.core.at import At
-from everlog.history.travel import MISSING, Difference, FieldChange, flatten
+from everlog.domain.fields import MISSING, flatten
+from everlog.history.travel import Difference, FieldChange
 from tests.command.sides import FAST
 from tests.history.ledger import Account, Booked, Clock, Moved, Opened, accounts, hours, platform
 

@@ -11,7 +11,7 @@ from hypothesis import given as always
 from hypothesis import strategies as some
 
 from everlog import AtPosition, AtVersion, Log, Money, OccurredAt, Recorded, RecordedAt
-from everlog.history.travel import flatten
+from everlog.domain.fields import flatten
 from tests.command.sides import FAST
 from tests.history.ledger import Account, Booked, Clock, Event, Moved, Opened, accounts, evolve, hours, platform
 

@@ -20,6 +20,7 @@ from everlog.testing.conformance.events import append, everything, new_event, re
 from everlog.testing.conformance.following import fences, following_conformance
 from everlog.testing.conformance.following.suite import LeaseClock
 from everlog.testing.conformance.topics import joined, writers
+from everlog.testing.conformance.verifying import verifying_conformance
 from everlog.testing.postgres import Server
 from tests.following.parts import Counted, counted, counter, eventually, tally
 from tests.postgres.folders import database_of
@@ -68,6 +69,7 @@ def only(suite: type, *topics: ModuleType) -> type:
 
 TestStore = only(store_conformance(_open, connect=_connect), joined, writers)
 TestFollowing = only(following_conformance(_open_following, boots=False), fences)
+TestVerifying = verifying_conformance(_open_following)
 
 
 # ---- A whole application.

@@ -20,7 +20,20 @@ from tests.postgres.roles import ENGINE, LOGIN, TENANTS, admin, as_login, ask, m
 
 BOTH = ("acme", "other")
 SEEN = ("everlog_event", "everlog_payload", "everlog_tag", "everlog_snapshot", "everlog_fold")
-UNSEEN = ("log", "release", "subscription", "lane", "parked", "mark", "inbox")
+UNSEEN = (
+    "log",
+    "release",
+    "subscription",
+    "lane",
+    "parked",
+    "mark",
+    "inbox",
+    "received",
+    "feed",
+    "timer",
+    "attendance",
+    "relay",
+)
 PRINT, CORRELATION = b"p" * 32, b"c" * 16
 EVENT = new_event(actor="ann", tags=("red",), correlation_id=CORRELATION)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from everlog.core.clock import Clock
-from everlog.core.envelope import FoldKey, FoldState
+from everlog.core.envelope import FoldKey, FoldState, StoredEvent
 from everlog.core.errors import StoreUnavailable
-from everlog.processing.contract import LaneStatus
+from everlog.processing.contract import Feed, LaneStatus
 from everlog.subscription.contract import Claim, Effects, Kind, Status
 
 LeaseClock = Callable[[], tuple[str, int]]
@@ -39,6 +39,11 @@ class Subscribed(NamedTuple):
     failed_position: int
     moved_at: int
     anew: bool
+    subscription: str
+    part: int
+    parts: int
+    until: int | None = None
+    build: int = 1
 
 
 class OpenLane(NamedTuple):
@@ -58,6 +63,9 @@ class Tables:
     parked: dict[Key, tuple[int, ...]] = field(default_factory=dict)
     marks: dict[tuple[str, int], int] = field(default_factory=dict)
     inbox: dict[tuple[str, int, int, int], None] = field(default_factory=dict)
+    received: dict[tuple[str, int], tuple[int, StoredEvent]] = field(default_factory=dict)
+    feeds: dict[str, Feed] = field(default_factory=dict)
+    attendance: dict[Key, tuple[str, int]] = field(default_factory=dict)
     taken: dict[Key, tuple[int, ...]] = field(default_factory=dict)
     """Rows of the user's own: what a handler wrote, by processor and key, in the order written."""
 
@@ -69,6 +77,9 @@ class Tables:
             self.parked.copy(),
             self.marks.copy(),
             self.inbox.copy(),
+            self.received.copy(),
+            self.feeds.copy(),
+            self.attendance.copy(),
             self.taken.copy(),
         )
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from everlog.core.envelope import StoredEvent
 from everlog.core.errors import InvalidInput, NotFound
-from everlog.processing.contract import Lane, LaneFilter, LaneStatus
+from everlog.processing.contract import ALL_PARTS, Feed, Lane, LaneFilter, LaneStatus
 from everlog.subscription.contract import Effects
+from everlog.subscription.partition import ALL_KEYS, Slice
 from tests.simulation.database import Database, Key, OpenLane, Tables, tables_of
 
 
@@ -18,10 +20,10 @@ class MemoryLanes:
         lanes = self._database.read().lanes
         return {key for key in keys if (processor, key) in lanes}
 
-    def due(self, processor: str, now: int, limit: int) -> list[Lane]:
+    def due(self, processor: str, now: int, limit: int, keys: Slice = ALL_KEYS) -> list[Lane]:
         tables = self._database.read()
         lanes = [_lane(tables, *one) for one in sorted(tables.lanes) if one[0] == processor]
-        due = [lane for lane in lanes if lane.status == "retrying" and lane.next_at <= now]
+        due = [lane for lane in lanes if lane.status == "retrying" and lane.next_at <= now and keys.holds(lane.key)]
         return sorted(due, key=lambda lane: lane.next_at)[:limit]
 
     def positions(self, processor: str, key: str, limit: int) -> list[int]:
@@ -155,7 +157,10 @@ def _matches(where: LaneFilter, tables: Tables, processor: str, key: str) -> boo
 
 
 def _take(tables: Tables, one: Key, position: int) -> bool:
-    """Whether others are left."""
+    """Whether others are left; an event from a broker is known to the inbox from now on."""
+    received = tables.received.pop((one[0], position), None)
+    if received is not None:
+        tables.inbox[one[0], received[0], position, ALL_PARTS] = None
     left = tuple(other for other in tables.parked.get(one, ()) if other != position)
     if left:
         tables.parked[one] = left
@@ -186,8 +191,52 @@ class MemoryMarks:
 
 
 class MemoryInbox:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
     def first(self, effects: Effects, consumer: str, incarnation: int, position: int, part: int) -> bool:
         inbox, row = tables_of(effects).inbox, (consumer, incarnation, position, part)
         known = row in inbox
         inbox[row] = None
         return not known
+
+    def known(self, consumer: str, incarnation: int, positions: Sequence[int]) -> set[int]:
+        inbox = self._database.read().inbox
+        return {one for one in positions if (consumer, incarnation, one, ALL_PARTS) in inbox}
+
+    def remember(self, effects: Effects, consumer: str, incarnation: int, positions: Sequence[int]) -> None:
+        tables_of(effects).inbox.update(dict.fromkeys((consumer, incarnation, one, ALL_PARTS) for one in positions))
+
+
+class MemoryReceived:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def keep(self, effects: Effects, processor: str, incarnation: int, events: Sequence[StoredEvent]) -> None:
+        for event in events:
+            tables_of(effects).received.setdefault((processor, event.position), (incarnation, event))
+
+    def find(self, processor: str, incarnation: int, positions: Sequence[int]) -> set[int]:
+        received = self._database.read().received
+        return {one for one in positions if received.get((processor, one), (None,))[0] == incarnation}
+
+    def get(self, processor: str, position: int) -> StoredEvent | None:
+        found = self._database.read().received.get((processor, position))
+        return found[1] if found else None
+
+
+class MemoryFeeds:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, partition: str) -> Feed | None:
+        return self._database.read().feeds.get(partition)
+
+    def put(self, effects: Effects, partition: str, feed: Feed) -> None:
+        tables_of(effects).feeds[partition] = feed
+
+    def accept(self, partition: str, source: str, incarnation: int, floor: int) -> None:
+        with self._database.write("accept") as effects:
+            feeds = effects.tables.feeds
+            if partition in feeds:
+                feeds[partition] = feeds[partition]._replace(source=source, incarnation=incarnation, floor=floor)

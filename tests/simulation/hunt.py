@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -50,9 +50,12 @@ class Hunted:
         self.violations += other.violations
 
 
-def hunt(seeds: Iterable[str]) -> Hunted:
+Simulate = Callable[[str], Outcome]
+
+
+def hunt(seeds: Iterable[str], run: Simulate = simulate) -> Hunted:
     hunted = Hunted()
-    for outcome in map(simulate, seeds):
+    for outcome in map(run, seeds):
         hunted.seen.update(outcome.seen)
         hunted.violations += told(outcome)
     return hunted
@@ -62,17 +65,17 @@ def told(outcome: Outcome) -> list[str]:
     """What is wrong with a seed, and how to see it again."""
     seed = outcome.seed
     first = [what[:_SHOWN] for what, _ in outcome.failures[:1]]
-    return [f"seed {seed}: {what}; replay: python -m tests.simulation {seed} --trace" for what in first]
+    return [f"seed {seed}: {what}; replay: python -m tests.simulation {outcome.replay} --trace" for what in first]
 
 
-def hunt_on(processes: int, seed: str, number: int) -> Hunted:
+def hunt_on(processes: int, seed: str, number: int, run: Simulate = simulate) -> Hunted:
     """`hunt` through so many seeds derived from one, on processes of their own."""
     hunted = Hunted()
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for found in pool.map(partial(_hunt_share, seed, number), range(0, number, _SHARE)):
+        for found in pool.map(partial(_hunt_share, run, seed, number), range(0, number, _SHARE)):
             hunted.add(found)
     return hunted
 
 
-def _hunt_share(seed: str, number: int, first: int) -> Hunted:
-    return hunt(f"{seed}.{one}" for one in range(first, min(first + _SHARE, number)))
+def _hunt_share(run: Simulate, seed: str, number: int, first: int) -> Hunted:
+    return hunt((f"{seed}.{one}" for one in range(first, min(first + _SHARE, number))), run)

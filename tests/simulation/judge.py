@@ -155,7 +155,7 @@ class Judge:
         now = after.subscriptions[self.fold]
         if now.anew:
             return
-        states = after.folds.get((self.fold, now.version), {})
+        states = after.folds.get((self.fold, now.build), {})
         found = {key: msgspec.json.decode(state.state, type=str) for key, state in states.items()}
         if found != self.trails[now.position]:
             self._fail(f"{self.fold} at {now.position} holds {found}, not {self.trails[now.position]}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -11,27 +11,25 @@ from everlog.core.envelope import Append, Appended, FoldKey, FoldState, Head, Ne
 from everlog.core.errors import Fenced, NotFound
 from everlog.processing.contract import Desk
 from everlog.store.query import Filter
-from everlog.subscription.contract import Claim, Effects, Kind, Progress, Status
+from everlog.subscription.contract import Attendance, Claim, Effects, Kind, Progress, Status
+from everlog.subscription.partition import BESIDE, partition_name, to_divide, to_exchange
 from tests.simulation.database import Database, MemoryEffects, Subscribed, tables_of
-from tests.simulation.desk import MemoryInbox, MemoryLanes, MemoryMarks
+from tests.simulation.desk import MemoryFeeds, MemoryInbox, MemoryLanes, MemoryMarks, MemoryReceived
 
 
 class MemoryCheckpoints:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def register(self, name: str, kind: Kind, version: int, start: int) -> Progress:
-        clock = self._database.clock
+    def register(self, name: str, kind: Kind, version: int, start: int, *, parts: int = 1) -> Progress:
         with self._database.write("register") as effects:
             rows = effects.tables.subscriptions
-            known = rows.get(name)
-            if known is None:
-                rows[name] = Subscribed(name, kind, version, start, "running", 0, "", "", 0, "", 0, clock(), False)
-            elif known.version != version:
-                rows[name] = Subscribed(
-                    name, kind, version, start, "running", known.epoch + 1, "", known.boot, 0, "", 0, clock(), True
-                )
-        return next(progress for progress in self.progress() if progress.name == name)
+            known = [row for row in rows.values() if row.subscription == name]
+            if not known:
+                self._insert(rows, name, parts, kind=kind, version=version, position=start)
+            elif known[0].version != version:
+                self._send_back(rows, known, start, version=version, kind=kind)
+        return next(progress for progress in self.progress() if progress.subscription == name)
 
     def claim(self, name: str, owner: str, lease_seconds: float) -> Claim | None:
         boot, now = self._database.lease_clock()
@@ -42,19 +40,53 @@ class MemoryCheckpoints:
                 return None
             if known.owner != owner and known.boot == boot and known.lease_until > now:
                 return None
+            others = [row for row in rows.values() if row.subscription == known.subscription]
+            if any(_before(row, known) for row in others):
+                return None
             until = now + int(lease_seconds * 1_000_000)
             row = rows[name] = known._replace(epoch=known.epoch + 1, owner=owner, boot=boot, lease_until=until)
-        return Claim(name, row.epoch, row.position, row.version, row.anew)
+        return Claim(name, row.epoch, row.position, row.version, row.anew, row.build, row.until, lease_seconds)
 
-    def renew(self, claim: Claim, lease_seconds: float) -> bool:
+    def renew(self, claim: Claim, lease_seconds: float) -> Claim | None:
         boot, now = self._database.lease_clock()
         with self._database.write("renew") as effects:
             rows = effects.tables.subscriptions
             known = rows.get(claim.name)
             if known is None or known.epoch != claim.epoch or known.status != "running":
-                return False
+                return None
             rows[claim.name] = known._replace(boot=boot, lease_until=now + int(lease_seconds * 1_000_000))
-        return True
+        return claim._replace(until=known.until)
+
+    def divide(self, name: str, parts: int) -> None:
+        with self._database.write("divide") as effects:
+            rows = effects.tables.subscriptions
+            old = to_divide(name, [one for one in self.progress() if one.subscription == name], parts)
+            if old is None:
+                return
+            end = old.position  # there is no log here, and nothing in hand
+            for row in [row for row in rows.values() if row.subscription == name]:
+                rows[row.name] = row._replace(until=end)
+            self._insert(
+                rows, name, parts, kind=old.kind, version=old.version, position=end, status=old.status, build=old.build
+            )
+
+    def retire(self, claim: Claim) -> None:
+        with self._database.write("retire") as effects:
+            known = effects.tables.subscriptions.get(claim.name)
+            if known is not None and known.epoch == claim.epoch and known.position == known.until:
+                del effects.tables.subscriptions[claim.name]
+                for mark in [mark for mark in effects.tables.marks if mark[0] == claim.name]:
+                    del effects.tables.marks[mark]
+
+    def attend(self, name: str, owner: str, lease_seconds: float) -> Attendance:
+        boot, now = self._database.lease_clock()
+        with self._database.write("attend") as effects:
+            there = effects.tables.attendance
+            there[name, owner] = boot, now + int(lease_seconds * 1_000_000)
+            for one in [one for one, (run, until) in there.items() if run != boot or until <= now]:
+                del there[one]
+            found = [each for subscription, each in there if subscription == name]
+            return Attendance(len(found), sum(each < owner for each in found))
 
     def leave(self, claim: Claim) -> None:
         with self._database.write("leave") as effects:
@@ -64,11 +96,12 @@ class MemoryCheckpoints:
                 rows[claim.name] = known._replace(owner="", lease_until=0)
 
     @contextmanager
-    def transaction(self, claim: Claim, position: int) -> Iterator[MemoryEffects]:
+    def transaction(self, claim: Claim, position: int, *, upto: int = 0) -> Iterator[MemoryEffects]:
         with self._database.write("transaction", claim) as effects:
             rows = effects.tables.subscriptions
             known = rows.get(claim.name)
-            if known is None or not self.may_commit(known, claim, position):
+            ended = known is not None and known.until is not None and max(position, upto) > known.until
+            if known is None or ended or not self.may_commit(known, claim, position):
                 raise Fenced(claim.name, claim.epoch)
             rows[claim.name] = known._replace(position=position, moved_at=self._database.clock(), anew=False)
             yield effects
@@ -82,36 +115,117 @@ class MemoryCheckpoints:
     ) -> bool:
         with self._database.write("set_status") as effects:
             rows = effects.tables.subscriptions
-            known = rows.get(name)
-            if known is None or (epoch is not None and known.epoch != epoch):
-                return False
-            rows[name] = known._replace(
-                status=status,
-                error=error,
-                failed_position=position,
-                moved_at=self._database.clock(),
-                owner="",
-                lease_until=0,
-                epoch=known.epoch + 1,
-            )
-        return True
+            if epoch is None:
+                meant = [row for row in rows.values() if row.subscription == name]
+            else:
+                meant = [row for row in rows.values() if row.name == name and row.epoch == epoch]
+            for row in meant:
+                rows[row.name] = row._replace(
+                    status=status,
+                    error=error,
+                    failed_position=position,
+                    moved_at=self._database.clock(),
+                    owner="",
+                    lease_until=0,
+                    epoch=row.epoch + 1,
+                )
+        return bool(meant)
 
     def reset(self, name: str, position: int = 0) -> None:
         with self._database.write("reset") as effects:
             rows = effects.tables.subscriptions
-            known = rows.get(name)
-            if known is None:
+            known = [row for row in rows.values() if row.subscription == name]
+            if not known:
                 raise NotFound(f"there is no subscription {name!r}")
-            rows[name] = known._replace(
+            self._send_back(rows, known, position)
+
+    def go_back(self, claim: Claim, position: int) -> None:
+        with self._database.write("go_back") as effects:
+            rows = effects.tables.subscriptions
+            known = rows.get(claim.name)
+            if known is None or known.epoch != claim.epoch:
+                raise Fenced(claim.name, claim.epoch)
+            rows[claim.name] = known._replace(position=position, epoch=known.epoch + 1, owner="", lease_until=0)
+
+    def exchange(
+        self, name: str, other: str, kept: str = "", within: Callable[[Effects], None] = lambda effects: None
+    ) -> bool:
+        with self._database.write("exchange") as effects:
+            rows = effects.tables.subscriptions
+            if not to_exchange(name, other, self.progress()):
+                return False
+            turned = {name: kept or other, other: name}
+            for row in [row for row in rows.values() if row.subscription in turned]:
+                del rows[row.name]
+                new = turned[row.subscription]
+                renamed = row._replace(
+                    name=new + row.name[len(row.subscription) :], subscription=new, epoch=row.epoch + 1, owner="",
+                    lease_until=0,
+                )  # fmt: skip
+                rows["?" + renamed.name] = renamed
+            for key in [key for key in rows if key.startswith("?")]:
+                rows[key[1:]] = rows.pop(key)
+            within(effects)
+        return True
+
+    def forget(self, name: str, within: Callable[[Effects, int], None] = lambda effects, build: None) -> None:
+        with self._database.write("forget") as effects:
+            rows = effects.tables.subscriptions
+            for row in [row for row in rows.values() if row.subscription == name]:
+                del rows[row.name]
+                within(effects, row.build)
+
+    def build(self, names: Sequence[str], version: int) -> int | None:
+        rows = self._database.read().subscriptions.values()
+        found = {row.subscription: row.build for row in rows if row.version == version}
+        return next((found[name] for name in names if name in found), None)
+
+    def _insert(
+        self,
+        rows: dict[str, Subscribed],
+        subscription: str,
+        parts: int,
+        *,
+        kind: Kind,
+        version: int,
+        position: int,
+        status: Status = "running",
+        build: int = 0,
+    ) -> None:
+        moved_at = self._database.clock()
+        family = [row.build for row in rows.values() if row.subscription.rstrip(BESIDE) == subscription.rstrip(BESIDE)]
+        build = build or 1 + max(family, default=0)
+        for part in range(parts):
+            name = partition_name(subscription, part, parts)
+            rows[name] = Subscribed(
+                name, kind, version, position, status, 0, "", "", 0, "", 0, moved_at, False, subscription, part, parts,
+                None, build,
+            )  # fmt: skip
+
+    def _send_back(
+        self,
+        rows: dict[str, Subscribed],
+        known: list[Subscribed],
+        position: int,
+        version: int | None = None,
+        kind: Kind | None = None,
+    ) -> None:
+        for row in known:
+            if row.until is not None:
+                del rows[row.name]
+                continue
+            rows[row.name] = row._replace(
                 position=position,
-                epoch=known.epoch + 1,
+                version=version or row.version,
+                kind=kind or row.kind,
+                epoch=row.epoch + 1,
                 owner="",
                 lease_until=0,
                 status="running",
                 error="",
                 failed_position=0,
                 moved_at=self._database.clock(),
-                anew=True,
+                anew=row.part == 0,
             )
 
     def progress(self) -> list[Progress]:
@@ -129,9 +243,19 @@ class MemoryCheckpoints:
                 row.error,
                 row.failed_position,
                 row.moved_at,
+                row.subscription,
+                row.part,
+                row.parts,
+                row.until,
+                row.build,
             )
-            for row in map(rows.__getitem__, sorted(rows))
+            for row in sorted(rows.values(), key=lambda row: (row.subscription, row.part, row.name))
         ]
+
+
+def _before(one: Subscribed, known: Subscribed) -> bool:
+    """Whether a partition must end, or clear what was sent back, before this one may be owned."""
+    return (known.until is None and one.until is not None) or (known.part > 0 and one.part == 0 and one.anew)
 
 
 class MemoryFoldStates:
@@ -150,11 +274,6 @@ class MemoryFoldStates:
     def clear(self, effects: Effects, projection: str, version: int) -> None:
         tables_of(effects).folds.pop((projection, version), None)
 
-    def keep_only(self, effects: Effects, projection: str, version: int) -> None:
-        folds = tables_of(effects).folds
-        for one in [one for one in folds if one[0] == projection and one[1] != version]:
-            del folds[one]
-
     def all(self, projection: str, version: int, tenant: str | None) -> Iterator[FoldState]:
         states = self._database.read().folds.get((projection, version), {})
         yield from (states[key] for key in sorted(states) if tenant in (None, key.tenant))
@@ -167,7 +286,13 @@ class MemoryFollowing:
         self.database = database
         self.checkpoints = MemoryCheckpoints(database)
         self.fold_states = MemoryFoldStates(database)
-        self.desk = Desk(MemoryLanes(database), MemoryMarks(database), MemoryInbox())
+        self.desk = Desk(
+            MemoryLanes(database),
+            MemoryMarks(database),
+            MemoryInbox(database),
+            MemoryReceived(database),
+            MemoryFeeds(database),
+        )
 
     def close(self) -> None: ...
 

@@ -11,13 +11,11 @@ from typing import Any
 
 import pytest
 
-from everlog.app.rebuild import Rebuild
 from everlog.core.envelope import StoredEvent
 from everlog.core.errors import Fenced
 from everlog.processing.contract import LaneFilter, LaneStatus
 from everlog.processing.pool import Work
 from everlog.processing.run import KeyRun, ProcessorHandler
-from everlog.projection.fold import Fold
 from everlog.projection.run import FoldHandler
 from everlog.subscription.contract import Claim, Effects
 from everlog.subscription.tail import Tail
@@ -190,18 +188,6 @@ def those_that_wait_are_forgotten(patch: Patch) -> None:
     patch.setattr(MemoryLanes, "_park_waiting", lambda self, lanes, processor, key: None)
 
 
-def tidying_up_says_that_all_is_cleared(patch: Patch) -> None:
-    def forget_others(self: Rebuild, fold: Fold[Any]) -> None:
-        checkpoints = self._backend.checkpoints
-        claim = checkpoints.claim(fold.name, self._owner, self._lease_seconds)
-        if claim is not None:
-            with checkpoints.transaction(claim, claim.position) as effects:
-                self._backend.fold_states.keep_only(effects, fold.name, claim.version)
-            checkpoints.leave(claim)
-
-    patch.setattr(Rebuild, "_forget_others", forget_others)
-
-
 MUTANTS: Sequence[Callable[[Patch], None]] = (
     no_fencing,
     park_drops_later_events,
@@ -221,5 +207,4 @@ MUTANTS: Sequence[Callable[[Patch], None]] = (
     a_late_failure_opens_a_lane_again,
     a_canary_is_chosen_before_the_transaction,
     those_that_wait_are_forgotten,
-    tidying_up_says_that_all_is_cleared,
 )

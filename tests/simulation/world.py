@@ -32,6 +32,11 @@ class Outcome(NamedTuple):
     seed: str
     failures: Sequence[tuple[str, BaseException | None]]
     seen: Counter[str]
+    options: str = ""
+
+    @property
+    def replay(self) -> str:
+        return f"{self.seed}{self.options}"
 
 
 class World:

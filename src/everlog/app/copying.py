@@ -14,8 +14,10 @@ from itertools import zip_longest
 from everlog.app.stores import Backend, open_store, place_of, store_exists
 from everlog.core.clock import rfc3339, system_clock
 from everlog.core.errors import IncompatibleStore, LogClosed, Misconfigured, NotFound
+from everlog.processing.contract import ALL_PARTS
 from everlog.store.contract import LeafRow
 from everlog.store.exact import KEPT, Kept, Row
+from everlog.subscription.partition import BESIDE
 
 PAGE = 1000
 _PAGE_BYTES = 4 * 1024 * 1024
@@ -250,11 +252,17 @@ class _Copying:
                     self._target.exact.keep(kind, kept)
 
     def _as_next(self, kind: Kept, rows: Sequence[Row]) -> Sequence[Row]:
-        """What the inbox has taken from this incarnation counts in the next one, which begins with the same events."""
+        """What the inbox has taken from this incarnation counts in the next one, which begins with the same events.
+
+        Not what came from a broker: that may be of another log, whose incarnation has nothing to do with ours.
+        """
         if kind != "inbox":
             return rows
         ours, next = self._source.head().incarnation, self._next_incarnation()
-        return [(consumer, next if known == ours else known, *place) for consumer, known, *place in rows]
+        return [
+            (consumer, next if known == ours and part != ALL_PARTS else known, position, part)
+            for consumer, known, position, part in rows
+        ]
 
     def _told(self) -> Copied:
         head, streams = self._target.head(), sum(1 for _ in self._source.streams(None))
@@ -265,8 +273,8 @@ class _Copying:
 
 def _travels(subscription: Row, folds: set[object]) -> bool:
     """A read model in tables of the user's own stays where they are, and is built anew; folds are copied."""
-    name, kind = subscription[:2]
-    return kind == "processor" or name in folds
+    known = dict(zip(KEPT["subscription"].all, subscription, strict=True))
+    return known["kind"] != "projection" or known["subscription"].rstrip(BESIDE) in folds
 
 
 def _pages(rows: Iterator[LeafRow]) -> Iterator[list[LeafRow]]:

@@ -30,7 +30,7 @@ class LaneOperator:
         positions = self.backend.desk.lanes.positions(processor, key, limit)
         if not positions:
             raise NotFound(f"processor {processor!r} has no lane {key!r}: everlog dlq list shows them")
-        return [self._event(position) for position in positions]
+        return [self._event(processor, position) for position in positions]
 
     def retry(self, where: LaneFilter, *, canary: bool = False) -> int:
         """Ask the worker to try lanes again, with fresh attempts; with `canary` one first, the rest if that works."""
@@ -48,7 +48,7 @@ class LaneOperator:
             raise NotFound(f"processor {processor!r} has no lane {key!r}: everlog dlq list shows them")
         if lane.status == "retrying":
             raise InvalidInput(f"lane {key!r} is being tried now: wait until it is parked again")
-        event = self._event(lane.first)
+        event = self._event(processor, lane.first)
         self.backend.append(Append(event.tenant, (self._record(processor, key, event, reason),)))
         self.backend.desk.lanes.skip(processor, key, event.position)
         return event.position
@@ -66,5 +66,7 @@ class LaneOperator:
             causation_id=event.id,
         )
 
-    def _event(self, position: int) -> StoredEvent:
-        return next(self.backend.read(Filter(None), after=position - 1, upto=position))
+    def _event(self, processor: str, position: int) -> StoredEvent:
+        """As a broker gave it; else it is in the log."""
+        received = self.backend.desk.received.get(processor, position)
+        return received or next(self.backend.read(Filter(None), after=position - 1, upto=position))

@@ -4,25 +4,23 @@ A read model of the past is folded into a temporary database by the same handler
 and there is one way to fold. Aggregates are loaded one after another, each from its nearest snapshot.
 """
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from everlog.app.following import projection_handler, subscription_of
-from everlog.app.rebuild import SAVE_EVERY
-from everlog.app.stores import Backend, open_store
+from everlog.app.following import subscription_of
+from everlog.app.rerun import SCRATCH_BUILD, Scratch
+from everlog.app.stores import Backend
 from everlog.command.load import Loader
 from everlog.core.at import At, AtPosition, AtVersion, OccurredAt, RecordedAt
 from everlog.core.clock import micros
 from everlog.core.errors import InvalidInput
+from everlog.domain.fields import MISSING, differing, flatten
 from everlog.domain.types import EventTypes
-from everlog.history.travel import MISSING, flatten, state_at
+from everlog.history.travel import state_at
 from everlog.projection.fold import Fold
 from everlog.store.query import Filter
-from everlog.subscription.follower import Follower
-from everlog.subscription.tail import Tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class Past:
         """Every key of a read model at a moment (`None`: now), by tenant and key."""
         with self._folded(fold, at) as scratch:
             decode = fold.codec().decode
-            for found in scratch.fold_states.all(fold.name, fold.version, self._tenant):
+            for found in scratch.states.all(fold.name, SCRATCH_BUILD, self._tenant):
                 yield Entity(fold.name, found.tenant, found.key, decode(found.state))
 
     def aggregates(self, loader: Loader[Any], at: At | None) -> Iterator[Entity]:
@@ -75,9 +73,8 @@ class Past:
         return _differences(self.aggregates(loader, before), self.aggregates(loader, after))
 
     @contextmanager
-    def _folded(self, fold: Fold[Any], at: At | None) -> Iterator[Backend]:
-        subscription = subscription_of(fold, self._types)
-        where = replace(subscription.where, tenant=self._tenant)
+    def _folded(self, fold: Fold[Any], at: At | None) -> Iterator[Scratch]:
+        where = replace(subscription_of(fold, self._types).where, tenant=self._tenant)
         position = self._backend.head().position
         match at:
             case None:
@@ -92,20 +89,9 @@ class Past:
                 raise InvalidInput(
                     "a version is a place in one stream: give a position or a time for a whole read model"
                 )
-        scratch = open_store("memory:")
-        try:
-            Follower(
-                replace(subscription, where=where),
-                projection_handler(fold, self._types, scratch, save_every=SAVE_EVERY),
-                self._backend,
-                scratch.checkpoints,
-                Tail(self._backend),
-                owner="past",
-                stopping=threading.Event(),
-            ).run_to(position)
+        with Scratch(fold, self._types, self._backend, where=where) as scratch:
+            scratch.to(position)
             yield scratch
-        finally:
-            scratch.close()
 
     def _position_at(self, recorded_at: int) -> int:
         last = next(self._backend.read(Filter(None, recorded_until=recorded_at), backwards=True, limit=1), None)
@@ -132,7 +118,6 @@ def _changes(was: Entity | None, now: Entity | None) -> Iterator[EntityChange]:
     entity = now or was
     assert entity is not None
     before, after = flatten(was.state) if was else {}, flatten(now.state) if now else {}
-    for path in dict.fromkeys([*before, *after]):
+    for path in differing(before, after):
         old, new = before.get(path, MISSING), after.get(path, MISSING)
-        if old != new:
-            yield EntityChange(entity.kind, entity.tenant, entity.name, path, old, new)
+        yield EntityChange(entity.kind, entity.tenant, entity.name, path, old, new)

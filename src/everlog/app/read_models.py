@@ -7,11 +7,12 @@ from everlog.app.following import Follows
 from everlog.app.stores import Backend
 from everlog.app.waiting import Waiting
 from everlog.core.envelope import FoldKey
-from everlog.core.errors import Misconfigured, SubscriptionFailed
+from everlog.core.errors import Misconfigured, NotReady, SubscriptionFailed
 from everlog.domain.types import EventTypes
 from everlog.projection.fold import Fold
 from everlog.projection.run import Blamed, fold_events, keyed_events
 from everlog.store.query import Filter
+from everlog.subscription.partition import KEPT, as_one
 
 S = TypeVar("S")
 
@@ -27,14 +28,14 @@ class ReadModels:
         """The state of one key as the projection has it now; `initial` when no event touched it."""
         self._fold(fold)
         wanted = FoldKey(tenant, key)
-        found = self._backend.fold_states.load(fold.name, fold.version, [wanted]).get(wanted)
+        found = self._backend.fold_states.load(fold.name, build_of(fold, self._backend), [wanted]).get(wanted)
         return fold.initial if found is None else fold.codec().decode(found.state)
 
     def all(self, fold: Fold[S], tenant: str | None) -> Iterator[tuple[FoldKey, S]]:
         """Every key's state, by tenant and key, streamed."""
         self._fold(fold)
         decode = fold.codec().decode
-        for found in self._backend.fold_states.all(fold.name, fold.version, tenant):
+        for found in self._backend.fold_states.all(fold.name, build_of(fold, self._backend), tenant):
             yield FoldKey(found.tenant, found.key), decode(found.state)
 
     def live(self, fold: Fold[S], tenant: str, key: str, upto: int | None) -> S:
@@ -69,3 +70,22 @@ class ReadModels:
     def _known(self, part: Follows) -> None:
         if id(part) not in self._parts:
             raise Misconfigured(f"{part.name!r} is not part of this platform: give it to Platform(…)")
+
+
+def build_of(fold: Fold[Any], backend: Backend) -> int:
+    """Under which number the states lie that this version of a fold has made: those that serve, or are kept since.
+
+    Raises `NotReady` while it is being built beside another version.
+    """
+    if fold.inline:
+        return fold.version
+    found = backend.checkpoints.build((fold.name, fold.name + KEPT), fold.version)
+    if found is not None:
+        return found
+    serving = as_one(backend.checkpoints.progress()).get(fold.name)
+    if serving is not None:
+        raise NotReady(
+            f"version {fold.version} of {fold.name!r} does not serve yet, version {serving.version} does: a worker "
+            f"with this code builds it beside that one, or everlog projection rebuild {fold.name} --shadow --swap"
+        )
+    return 1  # nobody has run it yet

@@ -3,16 +3,16 @@
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from everlog.app.following import Projection, projection_handler, subscription_of
 from everlog.app.stores import Backend
-from everlog.core.errors import Fenced, Misconfigured, StoreUnavailable
+from everlog.core.errors import Misconfigured, StoreUnavailable
 from everlog.domain.types import EventTypes
 from everlog.projection.fold import Fold
-from everlog.subscription.follower import LEASE_SECONDS, Follower
+from everlog.subscription.contract import Progress
+from everlog.subscription.follower import LEASE_SECONDS, Follower, Subscription
+from everlog.subscription.partition import Slice
 from everlog.subscription.tail import Tail
 
 REBUILD_PAGE = 150  # so few that what is made of them is gone before Python's collector looks: a quarter quicker
@@ -36,10 +36,7 @@ class Rebuild:
     def __init__(
         self, projection: Projection, types: EventTypes, backend: Backend, *, lease_seconds: float = LEASE_SECONDS
     ) -> None:
-        if isinstance(projection, Fold) and projection.inline:
-            raise Misconfigured(
-                f"{projection.name!r} is inline: raise its version and open the platform to build it anew"
-            )
+        refuse_inline(projection)
         self._projection, self._types, self._backend = projection, types, backend
         self._owner, self._lease_seconds = f"rebuild of {projection.name}", lease_seconds
         self._stopping = threading.Event()
@@ -54,27 +51,33 @@ class Rebuild:
         subscription = replace(subscription_of(self._projection, self._types), page=REBUILD_PAGE)
         one, checkpoints = self._projection, self._backend.checkpoints
         first = subscription.start.position(self._backend)
-        begun = checkpoints.register(one.name, subscription.kind, one.version, first)
+        begun = checkpoints.register(one.name, subscription.kind, one.version, first, parts=one.partitions)
         if not resume:
             self._take(first)
         elif begun.status != "running":
             checkpoints.set_status(one.name, "running")
+        head = self._backend.head().position
+        partitions = [known for known in checkpoints.progress() if known.subscription == one.name]
+        meter = Meter(head * len(partitions), progress)
+        reached = [self._build(subscription, known, head, number, meter) for number, known in enumerate(partitions)]
+        return min(reached)
+
+    def _build(self, subscription: Subscription, known: Progress, head: int, number: int, meter: "Meter") -> int:
+        """One partition after the other: each reads the log for its own keys."""
+        keys = Slice(known.part, known.parts)
         follower = Follower(
             subscription,
-            projection_handler(one, self._types, self._backend, save_every=SAVE_EVERY),
+            projection_handler(self._projection, self._types, self._backend, save_every=SAVE_EVERY, keys=keys),
             self._backend,
-            checkpoints,
+            self._backend.checkpoints,
             Tail(self._backend),
             owner=self._owner,
             stopping=self._stopping,
             lease_seconds=self._lease_seconds,
+            partition=known.name,
         )
-        head = self._backend.head().position
-        meter = _Meter(head, progress)
-        follower.on_progress = lambda: meter.show(follower.reached)
+        follower.on_progress = lambda: meter.show(number * head + follower.reached)
         follower.run_to(head)
-        if isinstance(one, Fold) and follower.reached >= head:
-            self._forget_others(one)
         return follower.reached
 
     def _take(self, first: int) -> None:
@@ -82,24 +85,19 @@ class Rebuild:
         name, checkpoints = self._projection.name, self._backend.checkpoints
         for _ in range(_TRIES):  # a worker may be quicker
             checkpoints.reset(name, first)
-            if checkpoints.claim(name, self._owner, self._lease_seconds) is not None:
+            # The first partition is the one that clears; until it has, nobody gets the others.
+            partition = next(known.name for known in checkpoints.progress() if known.subscription == name)
+            if checkpoints.claim(partition, self._owner, self._lease_seconds) is not None:
                 return
         raise StoreUnavailable(f"{name!r} was taken over by a worker: try again")
 
-    def _forget_others(self, fold: Fold[Any]) -> None:
-        """Delete the states of other versions, unless somebody else builds by now."""
-        checkpoints = self._backend.checkpoints
-        claim = checkpoints.claim(fold.name, self._owner, self._lease_seconds)
-        if claim is None:
-            return
-        # Who was sent back clears what is there as the first thing; a commit of ours would say that it is done.
-        if not claim.anew:
-            with suppress(Fenced), checkpoints.transaction(claim, claim.position) as effects:
-                self._backend.fold_states.keep_only(effects, fold.name, claim.version)
-        checkpoints.leave(claim)
+
+def refuse_inline(projection: Projection) -> None:
+    if isinstance(projection, Fold) and projection.inline:
+        raise Misconfigured(f"{projection.name!r} is inline: raise its version and open the platform to build it anew")
 
 
-class _Meter:
+class Meter:
     def __init__(self, total: int, show: Callable[[RebuildProgress], None]) -> None:
         self._total, self._show, self._began, self._first = total, show, time.monotonic(), -1
 

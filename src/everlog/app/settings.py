@@ -10,7 +10,7 @@ from everlog.core.errors import Misconfigured
 from everlog.core.names import DEFAULT_TENANT
 
 FILE = "everlog.toml"
-NAMES = ("app", "store", "tenant")
+NAMES = ("app", "store", "broker", "tenant")
 _DEFAULTS = {"tenant": DEFAULT_TENANT}
 
 
@@ -24,10 +24,14 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`app` is `module:platform`, `store` a URL that overrides the platform's own, `tenant` whose log is meant."""
+    """`app` is `module:platform`, `store` a URL that overrides the platform's own, `tenant` whose log is meant.
+
+    `broker` is where relays send.
+    """
 
     app: Setting
     store: Setting
+    broker: Setting
     tenant: Setting
 
 

@@ -8,8 +8,10 @@ from urllib.parse import quote
 from everlog.core.clock import Clock, system_clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.errors import Misconfigured
+from everlog.process.timers import Timers
 from everlog.processing.contract import Desk
-from everlog.projection.contract import FoldStates
+from everlog.projection.contract import MendableStates, Shadows, Tables
+from everlog.relay.state import Relays
 from everlog.store.contract import Inline, Store
 from everlog.store.exact import Exact
 from everlog.subscription.contract import Checkpoints
@@ -23,10 +25,22 @@ class Backend(Store, Protocol):
     def checkpoints(self) -> Checkpoints: ...
 
     @property
-    def fold_states(self) -> FoldStates: ...
+    def fold_states(self) -> MendableStates: ...
+
+    @property
+    def tables(self) -> Tables: ...
+
+    @property
+    def shadows(self) -> Shadows: ...
 
     @property
     def desk(self) -> Desk: ...
+
+    @property
+    def timers(self) -> Timers: ...
+
+    @property
+    def relays(self) -> Relays: ...
 
     @property
     def exact(self) -> Exact: ...

@@ -4,13 +4,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from everlog.app.following import Follows, subscription_of
+from everlog.app.following import Follows, followed, subscription_of
 from everlog.app.stores import Backend
 from everlog.app.worker import Worker
 from everlog.core.errors import SubscriptionFailed, WaitTimeout
 from everlog.domain.types import EventTypes
 from everlog.projection.fold import Fold
 from everlog.subscription.contract import Progress
+from everlog.subscription.partition import as_one
 
 FIRST_POLL, LONGEST_POLL = 0.001, 0.05
 WAIT_SECONDS = 10.0
@@ -42,7 +43,8 @@ class Waiting:
         # A worker that starts tries again what failed, so until it has tried, a failure is no news. Asked before the
         # progress, which is then of no earlier worker.
         tried = {one.name for one in late if self._has_tried(one)}
-        progress = {one.name: one for one in self.backend.checkpoints.progress()}
+        known = as_one(self.backend.checkpoints.progress())
+        progress = {one.name: known.get(followed(one, known) or one.name) for one in late}
         return [one for one in late if not self._passed(one, position, progress.get(one.name), one.name in tried)]
 
     def timeout(self, late: Sequence[Follows], position: int, seconds: float) -> WaitTimeout:
@@ -63,12 +65,10 @@ class Waiting:
         return isinstance(part, Fold) and part.inline
 
     def _followed(self, part: Follows, position: int) -> bool:
-        follower = self.worker.followers.get(part.name) if self.worker else None
-        return follower is not None and follower.reached >= position
+        return self.worker is not None and self.worker.reached(part.name) >= position
 
     def _has_tried(self, part: Follows) -> bool:
-        follower = self.worker.followers.get(part.name) if self.worker else None
-        return follower is None or follower.owns is not None
+        return self.worker is None or self.worker.has_tried(part.name)
 
     def _passed(self, part: Follows, position: int, known: Progress | None, tried: bool) -> bool:
         subscription = subscription_of(part, self.types)

@@ -1,32 +1,51 @@
 """The worker: every projection and processor of a platform, each followed on a thread of its own."""
 
+import math
 import os
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
+from everlog.app.feeding import Fed, Feeding
 from everlog.app.following import (
     Follows,
     ProcessorCalls,
+    Projection,
     SessionOf,
+    followed,
     processor_handler,
     projection_handler,
+    relay_handler,
     subscription_of,
+    timekeeper_handler,
 )
+from everlog.app.shadow import ShadowBuild
 from everlog.app.stores import Backend
 from everlog.core.clock import Clock
 from everlog.core.crash import CrashPoint, nothing
+from everlog.core.errors import Fenced, OutcomeUnknown, StoreUnavailable, SubscriptionFailed
 from everlog.domain.types import EventTypes
+from everlog.process.timekeeper import Timekeeper, TimekeeperHandler
 from everlog.processing.processor import Processor
 from everlog.processing.run import ProcessorHandler
+from everlog.processing.source import Source
+from everlog.projection.fold import Fold
+from everlog.projection.sql import SqlProjection
+from everlog.relay.contract import Broker
+from everlog.relay.routing import Relay
+from everlog.relay.run import RelayHandler
 from everlog.subscription.contract import Progress
-from everlog.subscription.follower import LEASE_SECONDS, Follower, Handler
+from everlog.subscription.follower import LEASE_SECONDS, Follower, Handler, Subscription
+from everlog.subscription.partition import BESIDE, Slice, as_one
+from everlog.subscription.share import Share, fair_limit
 from everlog.subscription.tail import Tail
 
 _EVER = 2**62
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +58,10 @@ class Lag:
 
 
 class Worker:
-    """Start it, stop it. Several may run on one log: each subscription has one owner, by lease and fence."""
+    """Start it, stop it. Several may run on one log: each partition has one owner, by lease and fence.
+
+    It looks every second which partitions there are, and how many workers share them.
+    """
 
     def __init__(
         self,
@@ -51,56 +73,203 @@ class Worker:
         clock: Clock,
         crash: CrashPoint = nothing,
         lease_seconds: float = LEASE_SECONDS,
+        fed: Fed | None = None,
+        relays_to: Broker | None = None,
     ) -> None:
         self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._backend, self._stopping = backend, threading.Event()
-        self._calls = ProcessorCalls(backend, session_of)
+        self._parts = {part.name: part for part in parts}
+        self._sender = relays_to
+        self._relaying: dict[str, RelayHandler] = {}
+        self._types, self._backend, self._stopping = types, backend, threading.Event()
+        self._clock, self._crash, self._lease_seconds = clock, crash, lease_seconds
+        self.feeding = None if fed is None else Feeding(fed, types, backend, self._stopping, lease_seconds, self._tell)
+        incarnation_of = None if self.feeding is None else self.feeding.incarnation
+        self._calls = ProcessorCalls(backend, session_of, incarnation_of)
+        # Also those that isolated handlers need are known before anything runs: what cannot be called is said now.
+        self._ways = {part.name: self._calls.of(part) for part in parts if isinstance(part, Processor)}
         self.tail = Tail(backend)
         backend.on_append(self.tail.hint)
-        self._handlers: list[ProcessorHandler] = []
         self.moved = threading.Condition()
         self.followers: dict[str, Follower] = {}
-        for part in parts:
-            handler: Handler
-            if isinstance(part, Processor):
-                handler = processor_handler(
-                    part, types, backend, self._calls, clock, crash, self._stopping, lease_seconds
-                )
-                self._handlers.append(handler)
-            else:
-                handler = projection_handler(part, types, backend)
-            self.followers[part.name] = Follower(
-                subscription_of(part, types),
-                handler,
-                backend,
-                backend.checkpoints,
-                self.tail,
-                owner=self.owner,
-                stopping=self._stopping,
-                lease_seconds=lease_seconds,
-                on_progress=self._tell,
-            )
-        self._threads = [
-            threading.Thread(target=follower.run, name=f"everlog-{name}", daemon=True)
-            for name, follower in self.followers.items()
-        ]
+        self._handlers: list[ProcessorHandler] = []
+        self._shares = {name: Share() for name in self._parts}
+        self._begun: set[str] = set()
+        self._building: set[str] = set()
+        self._looking = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._watch = threading.Thread(target=self._look_now_and_then, name="everlog-partitions", daemon=True)
 
     def start(self) -> None:
-        for thread in self._threads:
+        self._look_patiently()
+        self._watch.start()
+        if self.feeding is not None:
+            self._threads += self.feeding.started()
+
+    def of(self, name: str) -> list[Follower]:
+        """Those that follow for one projection or processor."""
+        return [one for one in [*self.followers.values()] if one.subscription.name == name]
+
+    def reached(self, name: str) -> int:
+        """How far this worker has come with it, if all of it is this worker's; else 0."""
+        ours = self.of(name)
+        return min(one.reached for one in ours) if ours and all(one.owns for one in ours) else 0
+
+    def has_tried(self, name: str) -> bool:
+        ours = self.of(name)
+        return bool(ours) and all(one.owns is not None for one in ours)
+
+    def _look_now_and_then(self) -> None:
+        while not self._stopping.wait(min(_LOOK_SECONDS, self._lease_seconds / 4)):
+            self._look_patiently()
+        for name in self._begun:
+            if len(self.of(name)) > 1:
+                with suppress(StoreUnavailable, OutcomeUnknown):  # then the others notice when it ends by itself
+                    self._backend.checkpoints.attend(name, self.owner, 0)
+
+    def _look_patiently(self) -> None:
+        """What the database does not answer now it is asked again in a second; who owns something goes on with it."""
+        with suppress(StoreUnavailable, OutcomeUnknown), self._looking:
+            self._look()
+
+    def _look(self) -> None:
+        known = as_one(self._backend.checkpoints.progress())
+        for name, part in self._parts.items():
+            if name not in self._begun:
+                self._begin(part, known)
+                self._begun.add(name)
+        progress = self._backend.checkpoints.progress()
+        known = as_one(progress)
+        ours = {followed(part, known): name for name, part in self._parts.items()}
+        found: dict[str, list[Progress]] = {name: [] for name in self._parts}
+        for one in progress:
+            if one.subscription in ours:
+                found[ours[one.subscription]].append(one)
+        for name, partitions in found.items():
+            self._share(name, partitions)
+
+    def _begin(self, part: Follows, known: Mapping[str, Progress]) -> None:
+        """Make it there; a projection of another version than serves is built beside that one."""
+        if part.name not in known or not isinstance(part, Fold | SqlProjection):
+            self._subscription(part).register(self._backend, self._backend.checkpoints)
+        elif not followed(part, known):
+            thread = threading.Thread(
+                target=self._build_beside, args=(part,), name=f"everlog-{part.name}-shadow", daemon=True
+            )
+            self._building.add(part.name)
+            self._threads.append(thread)
             thread.start()
 
-    def drain(self, timeout: float, *, everything: bool = False) -> bool:
-        """Wait until what this worker owns has seen all that is in the log now; false after `timeout` seconds.
+    def _build_beside(self, part: Projection) -> None:
+        """Until it serves, whoever made it so; one that fails says so in its own row, and a start tries again."""
+        build = ShadowBuild(
+            part, self._types, self._backend, lease_seconds=self._lease_seconds, stopping=self._stopping
+        )
+        while not self._stopping.is_set():
+            try:
+                if followed(part, as_one(self._backend.checkpoints.progress())):
+                    break
+                build.run(resume=True)
+                build.swap()
+            except SubscriptionFailed:
+                break
+            except (StoreUnavailable, OutcomeUnknown, Fenced):
+                self._stopping.wait(min(_LOOK_SECONDS, self._lease_seconds / 4))
+        self._look_patiently()
+        self._building.discard(part.name)
+        self._tell()
 
-        With `everything` also until no lane is to be tried again, each being empty or waiting for a person; and for
-        what another worker owns, which gets on with it or loses its lease to this one.
+    def _share(self, name: str, partitions: Sequence[Progress]) -> None:
+        there = {one.name for one in partitions}
+        for gone in [one for one in self.of(name) if one.partition not in there]:
+            gone.end()
+            del self.followers[gone.partition]
+        if len(partitions) > 1:
+            attendance = self._backend.checkpoints.attend(name, self.owner, self._lease_seconds)
+            self._shares[name].limit = fair_limit(len(partitions), attendance)
+        else:
+            self._shares[name].limit = 1
+        for one in partitions:
+            if one.name not in self.followers:
+                self._follow(self._parts[name], one)
+
+    def _follow(self, part: Follows, one: Progress) -> None:
+        fed = self.feeding.pages(part, one.name) if self.feeding and isinstance(part, Processor) else None
+        handler = self._handler_of(part, Slice(one.part, one.parts), fed)
+        follower = self.followers[one.name] = Follower(
+            self._subscription(part),
+            handler,
+            fed or self._backend,
+            self._backend.checkpoints,
+            fed or self.tail,
+            owner=self.owner,
+            stopping=self._stopping,
+            lease_seconds=self._lease_seconds,
+            partition=one.name,
+            share=self._shares[part.name],
+            on_progress=self._tell,
+            until_due=handler.seconds_left if isinstance(handler, TimekeeperHandler) else lambda: math.inf,
+        )
+        thread = threading.Thread(target=follower.run, name=f"everlog-{one.name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _subscription(self, part: Follows) -> Subscription:
+        if self.feeding is not None and isinstance(part, Processor):
+            return self.feeding.subscription(part)
+        return subscription_of(part, self._types)
+
+    def _handler_of(self, part: Follows, keys: Slice, source: Source | None) -> Handler:
+        if isinstance(part, Relay):
+            assert self._sender is not None
+            self._relaying[part.name] = relay_handler(
+                part, self._types, self._backend, self._sender, self._clock, self._crash, self._stopping,
+                self._lease_seconds,
+            )  # fmt: skip
+            return self._relaying[part.name]
+        if isinstance(part, Timekeeper):
+            return timekeeper_handler(part, self._types, self._backend, self._clock, self._crash)
+        if not isinstance(part, Processor):
+            return projection_handler(part, self._types, self._backend, keys=keys)
+        handler = processor_handler(
+            part, self._types, self._backend, self._ways[part.name], self._clock, self._crash, self._stopping,
+            self._lease_seconds, keys, source,
+        )  # fmt: skip
+        self._handlers.append(handler)
+        return handler
+
+    def lags(self) -> list[Lag]:
+        """Every subscription of the log; of those that are fed by a broker, the messages that wait for this worker."""
+        found = lags(self._backend)
+        if self.feeding is None:
+            return found
+        fed = {name: [one for one in self.of(name) if self.feeding.feeds(one)] for name in self._parts}
+        waiting = {name: sum(map(self.feeding.pending, ours)) for name, ours in fed.items() if ours}
+        return [replace(one, events=waiting.get(one.progress.name, one.events)) for one in found]
+
+    def drain(self, timeout: float, *, everything: bool = False) -> bool:
+        """Wait until what this worker owns has seen all that is in the log now, or that the broker has for it; false
+        after `timeout` seconds.
+
+        With `everything` also until no timer is due and no lane is to be tried again, each being empty or waiting for a
+        person; and for what another worker owns, which gets on with it or loses its lease to this one.
         """
         head = self._backend.head().position
 
         def done() -> bool:
-            if any(_behind(one, head) for one in self.followers.values()):
+            ours = [one for one in [*self.followers.values()] if everything or not self._is_held_up(one)]
+            if self.feeding is not None and not self.feeding.inboxes_are_quiet(patiently=everything):
                 return False
-            return not everything or not any(self._to_do(one, head) for one in self._backend.checkpoints.progress())
+            if (
+                self._begun != set(self._parts)
+                or self._building
+                or any(self._is_behind(one, head, everything) for one in ours)
+            ):
+                return False
+            if not everything:
+                return True
+            return not self._is_due() and not any(
+                self._to_do(one, head) for one in self._backend.checkpoints.progress()
+            )
 
         with self.moved:
             self.moved.wait_for(lambda: self._stopping.is_set() or done(), timeout)
@@ -113,14 +282,23 @@ class Worker:
         """
         until = time.monotonic() + (0.0 if self._stopping.is_set() else timeout)
         self._stopping.set()
-        for thread in self._threads:
+        for thread in (*self._watching(), *self._threads):
             while thread.is_alive() and (left := until - time.monotonic()) > 0:
                 self.tail.hint()  # again and again: it may look and find nothing just before one comes
                 thread.join(min(left, 0.05))
         for handler in self._handlers:
             handler.close()
         self._calls.close()
-        return not any(thread.is_alive() for thread in self._threads)
+        ended = not any(thread.is_alive() for thread in self._threads)
+        if ended and self.feeding is not None:
+            self.feeding.close()
+        if ended and self._sender is not None:
+            self._sender.close()
+        return ended
+
+    def _watching(self) -> list[threading.Thread]:
+        """First, because it may be starting others."""
+        return [self._watch] if self._watch.ident is not None else []
 
     def _to_do(self, known: Progress, head: int) -> bool:
         """Whether it is one of ours, whoever owns it, and neither at rest nor held up."""
@@ -128,22 +306,38 @@ class Worker:
         if ours is None or known.status != "running" or known.version != ours.subscription.version:
             return False
         # Its own checkpoint may be a second behind over pages that hold nothing for it.
-        behind = not ours.owns and known.position < head
-        return behind or bool(self._backend.desk.lanes.due(known.name, _EVER, 1))
+        behind = not ours.owns and known.position < head and self.feeding is None
+        return behind or bool(self._backend.desk.lanes.due(known.subscription, _EVER, 1))
+
+    def _is_behind(self, follower: Follower, head: int, patiently: bool) -> bool:
+        if self.feeding is not None and self.feeding.feeds(follower):
+            return self.feeding.is_behind(follower, patiently=patiently)
+        return follower.owns is None or (follower.owns and follower.reached < head)
+
+    def _is_held_up(self, follower: Follower) -> bool:
+        """Nobody's patience makes a broker answer, and what is not sent now is sent next time."""
+        relay = self._relaying.get(follower.partition)
+        return relay is not None and bool(relay.trouble)
+
+    def _is_due(self) -> bool:
+        """Whether the time of a timer has come that did not fire yet."""
+        if not any(isinstance(part, Timekeeper) for part in self._parts.values()):
+            return False
+        first = self._backend.timers.page(None, 1)
+        return bool(first) and first[0].due_at <= max(self._clock(), self._backend.head().recorded_at)
 
     def _tell(self) -> None:
         with self.moved:
             self.moved.notify_all()
 
 
-def _behind(follower: Follower, head: int) -> bool:
-    return follower.owns is None or (follower.owns and follower.reached < head)
-
-
 def lags(backend: Backend) -> list[Lag]:
-    """Every subscription of the log, whoever runs it."""
+    """Every subscription of the log, whoever runs it; what does not serve only while somebody does."""
     head = backend.head().position
+    running = [
+        one for one in backend.checkpoints.progress() if not one.subscription.endswith(tuple(BESIDE)) or one.owner
+    ]
     return [
         Lag(one, max(0, head - one.position), backend.desk.lanes.totals(one.name)[0])
-        for one in backend.checkpoints.progress()
+        for one in as_one(running).values()
     ]

@@ -6,6 +6,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
+from everlog.app.relaying import RelayLag, relay_lags
 from everlog.app.settings import NAMES, Setting
 from everlog.app.stores import shown
 from everlog.app.worker import Lag, lags
@@ -14,6 +15,7 @@ from everlog.cli.failures import ExitCode
 from everlog.cli.grammar import command
 from everlog.cli.opening import Call
 from everlog.cli.output import Part, View, fields
+from everlog.core.clock import rfc3339
 from everlog.core.errors import EverlogError
 from everlog.store.contract import Finding
 
@@ -108,6 +110,18 @@ def _following(found: Sequence[Lag]) -> Iterator[Finding]:
         yield Finding("following", "ok", f"{len(found)} subscriptions, none failed, no lane")
 
 
+def _relaying(found: Sequence[RelayLag]) -> Iterator[Finding]:
+    """What does not reach the broker, and what the broker may lose."""
+    for lag in found:
+        if lag.relayed is None:
+            continue
+        if lag.relayed.trouble:
+            seen = f"{lag.progress.name}, {lag.events} events behind since {rfc3339(lag.relayed.since)}"
+            yield Finding("relay", "problem", f"{seen}: {lag.relayed.trouble}", "it goes on by itself when that ends")
+        for warning in lag.relayed.warnings:
+            yield Finding("relay", "warning", f"{lag.progress.name}: {warning}", "see docs/how-to/send-to-nats.md")
+
+
 def _log(call: Call, deep: bool, counters: dict[str, int]) -> Iterator[Finding]:
     try:
         if not call.has_log():
@@ -120,6 +134,7 @@ def _log(call: Call, deep: bool, counters: dict[str, int]) -> Iterator[Finding]:
                 call.output.note(f"reading {head.position:,} events and recomputing every hash: this takes a while")
             yield from log.store.examine(deep=deep)
             yield from _following(lags(log.store))
+            yield from _relaying(relay_lags(log.store))
             counters.update(log.counters.all())
     except EverlogError as error:
         yield Finding("log", "problem", str(error), "see what the message says; nothing was changed")

@@ -59,6 +59,10 @@ EXIT_CODES: Mapping[str, ExitCode] = {
     "store_unavailable": ExitCode.UNAVAILABLE,
     "outcome_unknown": ExitCode.UNAVAILABLE,
     "wait_timeout": ExitCode.UNAVAILABLE,
+    "not_ready": ExitCode.UNAVAILABLE,
+    "broker_unavailable": ExitCode.UNAVAILABLE,
+    "broker_moved": ExitCode.CONFLICT,
+    "foreign_messages": ExitCode.CONFLICT,
     "transient": ExitCode.UNAVAILABLE,
 }
 """By the error's code."""

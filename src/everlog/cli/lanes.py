@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from everlog.app.brokers import open_broker
 from everlog.app.lanes import LaneOperator
 from everlog.app.log import Log
 from everlog.cli.appending import counted
@@ -16,6 +17,7 @@ from everlog.cli.views import EVENTS
 from everlog.core.clock import rfc3339
 from everlog.core.errors import NotFound
 from everlog.processing.contract import Lane, LaneFilter
+from everlog.relay.contract import DeadLetter
 
 LANES: View[Lane] = View(
     json=lambda lane: {name: cell(lane) for name, cell in LANES.cells.items()} | {"first": str(lane.first)},
@@ -31,6 +33,18 @@ LANES: View[Lane] = View(
         "error": lambda lane: lane.error,
     },
     table=("processor", "key", "status", "attempts", "events", "first", "error"),
+)
+
+LETTERS: View[DeadLetter] = View(
+    json=lambda letter: {name: cell(letter) for name, cell in LETTERS.cells.items()},
+    cells={
+        "consumer": lambda letter: letter.consumer,
+        "sequence": lambda letter: letter.original,
+        "subject": lambda letter: letter.message.subject,
+        "reason": lambda letter: letter.reason,
+        "body": lambda letter: letter.message.body.decode(errors="replace"),
+    },
+    table=("consumer", "sequence", "subject", "reason"),
 )
 
 ProcessorName = Annotated[str, typer.Argument(metavar="PROCESSOR", help="Whose lanes.")]
@@ -122,6 +136,22 @@ def skip(
         position = LaneOperator(log.store, actor).skip(processor, key, reason)
     told = {"processor": processor, "key": key, "skipped": str(position), "reason": reason}
     call.output.document(told, Part(view_of(told), [told]))
+
+
+@command("letters", example="everlog dlq letters orders-in --from nats://broker:4222/EVENTS")
+def letters(
+    call: Call,
+    consumer: Annotated[str | None, typer.Argument(metavar="NAME", help="Given up by this command inbox.")] = None,
+    *,
+    fed_from: Annotated[str, typer.Option("--from", metavar="URL", help="The broker, and the stream they came from.")],
+    limit: Limit = None,
+) -> None:
+    """List the messages that were given up at the broker, oldest first, and why."""
+    broker = open_broker(fed_from)
+    try:
+        call.output.listing(LETTERS, broker.dead_letters(consumer, limit=limit or 100))
+    finally:
+        broker.close()
 
 
 def _lane(operator: LaneOperator, processor: str, key: str) -> Lane:

@@ -47,6 +47,16 @@ class Call:
         """Where the log is; only without a store setting does the application have to be loaded for it."""
         return self.settings.store.value or self.platform.url
 
+    def broker(self, option: str | None) -> str:
+        """Where relays send; raises `Misconfigured` where nothing says it."""
+        url = self.broker_or_none(option)
+        if url is None:
+            raise Misconfigured("nothing says where the broker is: give --broker nats://host:4222/EVENTS")
+        return url
+
+    def broker_or_none(self, option: str | None) -> str | None:
+        return option or self.settings.broker.value
+
     @cached_property
     def platform(self) -> Platform:
         """The application, or one that declares nothing where only a store is named."""

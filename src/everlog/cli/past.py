@@ -16,7 +16,7 @@ from everlog.command.load import Loader
 from everlog.core.at import At
 from everlog.core.errors import Misconfigured
 from everlog.domain.decider import Decider
-from everlog.history.travel import MISSING
+from everlog.domain.fields import MISSING
 from everlog.projection.fold import Fold
 
 ENTITIES: View[Entity] = View(

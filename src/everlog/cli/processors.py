@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
+from everlog.app.feeding import accept
 from everlog.cli.grammar import command
 from everlog.cli.opening import Call
 from everlog.cli.output import Part, view_of
-from everlog.cli.projections import LAGS, of_kind, show_status
+from everlog.cli.projections import LAGS, Partitions, divide, of_kind, show_status
 from everlog.core.errors import NotFound
 from everlog.subscription.contract import Status
 
@@ -38,6 +39,33 @@ def pause(call: Call, name: ProcessorName) -> None:
 def resume(call: Call, name: ProcessorName) -> None:
     """Let a paused, failed or stopped processor go on from its checkpoint."""
     _set(call, name, "running")
+
+
+@command(
+    "accept",
+    example="everlog processor accept mail --source everlog:5f0c --incarnation 2 --after 1041",
+)
+def accept_log(
+    call: Call,
+    name: ProcessorName,
+    *,
+    source: Annotated[str, typer.Option("--source", metavar="NAME", help="The log, as its events name it.")],
+    incarnation: Annotated[int, typer.Option("--incarnation", metavar="N", help="Which history of it.")],
+    after: Annotated[
+        int, typer.Option("--after", metavar="POSITION", help="The last position it shares with what came before.")
+    ],
+) -> None:
+    """Let a processor that is fed by a broker go on with a log that was restored or copied."""
+    with call.open(as_stored=True) as log:
+        accept(log.store, name, source=source, incarnation=incarnation, after=after)
+    told = {"processor": name, "source": source, "incarnation": incarnation, "after": str(after)}
+    call.output.document(told, Part(view_of(told), [told]))
+
+
+@command("partitions", example="everlog processor partitions mail 4")
+def partitions(call: Call, name: ProcessorName, number: Partitions) -> None:
+    """Divide a processor, so that as many workers share it; they go on meanwhile, and the order of a key holds."""
+    divide(call, "processor", name, number)
 
 
 def _set(call: Call, name: str, status: Status) -> None:

@@ -13,8 +13,10 @@ from everlog.cli import (
     events,
     lanes,
     past,
+    processes,
     processors,
     projections,
+    relays,
     scaffold,
     schemas,
     snapshots,
@@ -22,6 +24,7 @@ from everlog.cli import (
     streams,
     tail,
     transfer,
+    verify,
     worker,
 )
 from everlog.cli.grammar import Command, add_noun, new_root
@@ -40,16 +43,42 @@ NOUNS: dict[str, tuple[str, tuple[Command, ...]]] = {
     "audit": ("The audit trail: who did what, when, from where.", (audit.list_entries, audit.export_trail)),
     "snapshot": ("Snapshots: a cache, safe to delete.", (snapshots.list_snapshots, snapshots.delete)),
     "projection": (
-        "Read models: how far they are, what is in them, building one anew.",
-        (projections.list_projections, projections.status, projections.get, projections.rebuild, projections.wait),
+        "Read models: how far they are, what is in them, building one anew, comparing one with the log.",
+        (
+            projections.list_projections,
+            projections.status,
+            projections.get,
+            projections.rebuild,
+            projections.swap_build,
+            projections.rollback,
+            projections.cancel,
+            projections.partitions,
+            projections.wait,
+            verify.verify,
+        ),
     ),
     "processor": (
         "Processors: how far they are, and holding one for a while.",
-        (processors.list_processors, processors.status, processors.pause, processors.resume),
+        (
+            processors.list_processors,
+            processors.status,
+            processors.pause,
+            processors.resume,
+            processors.partitions,
+            processors.accept_log,
+        ),
+    ),
+    "relay": (
+        "Relays: sending events to a message broker, and filling it again.",
+        (relays.run, relays.list_relays, relays.status, relays.refill_broker),
+    ),
+    "process": (
+        "Processes that wait: process managers, their timers, schedules.",
+        (processes.list_processes, processes.show, processes.list_timers, processes.list_schedules),
     ),
     "dlq": (
         "Lanes of failing keys: look, try again, or skip an event with a reason.",
-        (lanes.list_lanes, lanes.show, lanes.retry, lanes.skip),
+        (lanes.list_lanes, lanes.show, lanes.retry, lanes.skip, lanes.letters),
     ),
     "store": (
         "The log as a whole: its tables, and moving it to another store.",

@@ -20,8 +20,9 @@ from everlog.core.at import At, AtPosition, AtVersion, OccurredAt, RecordedAt
 from everlog.core.envelope import StreamHead
 from everlog.core.errors import NotFound
 from everlog.domain.decider import Decider
+from everlog.domain.fields import MISSING, flatten
 from everlog.domain.fingerprint import state_codec
-from everlog.history.travel import MISSING, Difference, FieldChange, flatten, state_at
+from everlog.history.travel import Difference, FieldChange, state_at
 
 STREAMS: View[StreamHead] = View(
     json=lambda head: {**head._asdict(), "position": str(head.position)},

@@ -44,6 +44,14 @@ def point(text: str, now: datetime) -> At:
     raise InvalidInput(f"{text!r} is no point in the past: write {POINT_FORMS}")
 
 
+def seconds(text: str) -> float:
+    """How long: `30s`, `15m`, `12h`, `7d`, `2w`."""
+    found = _AGO.fullmatch(f"-{text}")
+    if found is None or not int(found[1]):
+        raise InvalidInput(f"{text!r} is no length of time: write 30s, 15m, 12h or 7d")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])}).total_seconds()
+
+
 def whole(text: str, what: str) -> int:
     if not _DIGITS.fullmatch(text):
         raise InvalidInput(f"{text!r} is not {what}: write a whole number, 0 or more")

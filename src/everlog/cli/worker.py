@@ -8,14 +8,19 @@ from typing import Annotated
 
 import typer
 
-from everlog.app.worker import Lag, Worker, lags
+from everlog.app.worker import Lag, Worker
 from everlog.cli.appending import counted
-from everlog.cli.failures import ExitCode
+from everlog.cli.failures import ExitCode, usage
 from everlog.cli.grammar import command
 from everlog.cli.opening import Call
 from everlog.cli.projections import LAGS
 from everlog.store.exact import refuse_closed
 from everlog.subscription.follower import LEASE_SECONDS
+
+BrokerOption = Annotated[
+    str | None,
+    typer.Option("--broker", metavar="URL", help="Where relays send, as nats://host:4222/EVENTS. Or EVERLOG_BROKER."),
+]
 
 _LOOK_SECONDS = 0.1
 _ONCE_SECONDS = 0.2
@@ -26,6 +31,7 @@ _ONCE_SECONDS = 0.2
     example="""
     everlog --app shop:platform worker
     everlog --app shop:platform worker --once
+    everlog --app mails:platform --store sqlite:///mails.db worker --from nats://broker:4222/EVENTS --relay shop
     """,
 )
 def worker(
@@ -44,26 +50,43 @@ def worker(
     once: Annotated[
         bool, typer.Option("--once", help="Stop when it has caught up, and no lane is to be tried again.")
     ] = False,
+    broker: BrokerOption = None,
+    fed_from: Annotated[
+        str | None,
+        typer.Option("--from", metavar="URL", help="Feed the processors from this broker, and run nothing else."),
+    ] = None,
+    relay: Annotated[
+        str | None,
+        typer.Option("--relay", metavar="NAME", help="With --from: whose messages; else the application's one relay."),
+    ] = None,
 ) -> int:
     """Run all projections and processors, in as many workers as you like. SIGTERM and Ctrl-C let them finish.
 
+    Relays too, once it is known where the broker is.
     With --once exits with 7 when one of them has failed or stopped.
     """
+    if relay is not None and fed_from is None:
+        raise usage("--relay says whose messages to read: say with --from where they are")
     platform = call.application("a worker")
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    with platform.open(call.url, worker=True, lease_seconds=lease) as log:
+    stopping = stopped_by_signals()
+    relays_to = call.broker_or_none(broker) if platform.relays and fed_from is None else None
+    with platform.open(
+        call.url, worker=True, lease_seconds=lease, fed_from=fed_from, relay=relay, relays_to=relays_to
+    ) as log:
         assert log.worker is not None
         refuse_closed(log.store.exact.gate().closed)  # it would own nothing, and wait for ever
         call.output.note(f"worker {log.worker.owner} runs {', '.join(log.worker.followers) or 'nothing'}")
+        if platform.relays and relays_to is None and fed_from is None:
+            call.output.note("its relays do not run here: give --broker nats://host:4222/EVENTS, or set EVERLOG_BROKER")
         if once:
-            _finish(call, log.worker, stopping)
+            catch_up(call, log.worker, stopping)
         else:
-            while not _told_to_stop(stopping, report or math.inf):
-                call.output.note(", ".join(map(_told, lags(log.store))))
+            while not told_to_stop(stopping, report or math.inf):
+                call.output.note(", ".join(map(_told, log.worker.lags())))
+                if log.worker.feeding is not None and (trouble := log.worker.feeding.trouble()):
+                    call.output.warn(f"the broker cannot be read: {trouble}")
         finished = log.worker.stop(drain)
-        found = lags(log.store)
+        found = log.worker.lags()
         call.output.listing(LAGS, found)
     if not finished:
         call.output.warn(f"not all was finished within {drain:g} s: it will be handled again")
@@ -75,7 +98,15 @@ def worker(
     return ExitCode.OK
 
 
-def _finish(call: Call, worker: Worker, stopping: threading.Event) -> None:
+def stopped_by_signals() -> threading.Event:
+    """Is set by SIGTERM and Ctrl-C."""
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    return stopping
+
+
+def catch_up(call: Call, worker: Worker, stopping: threading.Event) -> None:
     """Until all is done, by whoever owns it: a lease that a dead worker left ends, and then it is ours."""
     waited = False
     while not stopping.is_set() and not worker.drain(_ONCE_SECONDS, everything=True):
@@ -85,7 +116,7 @@ def _finish(call: Call, worker: Worker, stopping: threading.Event) -> None:
             call.output.note(f"waiting for another worker to get on with {', '.join(theirs)}, or for its lease to end")
 
 
-def _told_to_stop(stopping: threading.Event, seconds: float) -> bool:
+def told_to_stop(stopping: threading.Event, seconds: float) -> bool:
     """Whether that came within so many seconds.
 
     Not by `stopping.wait`: a signal that comes just as it begins to wait does not end it, or waits in `set` for a lock

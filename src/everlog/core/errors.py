@@ -127,6 +127,13 @@ class WaitTimeout(EverlogError):
     retryable = True
 
 
+class NotReady(EverlogError):
+    """A read model of this version does not serve yet: it is being built beside the one that does."""
+
+    code = "not_ready"
+    retryable = True
+
+
 class Fenced(EverlogError):
     """Somebody else owns the subscription by now: this owner's work was rolled back, and it must stop."""
 

@@ -7,9 +7,10 @@ from uuid import UUID
 
 import msgspec
 
-from everlog.core.clock import moment, rfc3339
+from everlog.core.clock import moment
 from everlog.core.envelope import StoredEvent
 from everlog.core.errors import PayloadReleased, UnreadableEvent
+from everlog.domain.cloudevents import attributes, event_key
 
 E_co = TypeVar("E_co", covariant=True)
 
@@ -51,7 +52,7 @@ class Recorded(Generic[E_co]):
     @property
     def key(self) -> str:
         """Stable and unique: give it to services that drop what they have seen before."""
-        return f"{self.id}/{self.part}" if self.part else str(self.id)
+        return event_key(self.stored, self.part)
 
     @property
     def data(self) -> E_co:
@@ -123,29 +124,10 @@ class Recorded(Generic[E_co]):
 
     def cloudevent(self, source: str = "everlog") -> dict[str, Any]:
         """The CloudEvents 1.0 JSON form (structured mode); positions are strings, absent attributes are left out."""
-        released = self._raw is None
-        attributes = {
-            "specversion": "1.0",
-            "id": self.key,
-            "source": source,
-            "type": self.type,
-            "subject": self.stream,
-            "time": rfc3339(self.stored.occurred_at),
-            "datacontenttype": None if released else "application/json",
-            "schemaversion": self.schema_version,
-            "tenantid": self.tenant,
-            "sequence": str(self.version),
-            "position": str(self.position),
-            "partitionkey": self.stream,
-            "recordedtime": rfc3339(self.stored.recorded_at),
-            "correlationid": _text(self.correlation_id),
-            "causationid": _text(self.causation_id),
-            "authid": self.actor,
-            "clientip": self.ip,
-            "useragent": self.user_agent,
-            "data": None if released else self.json(),
-        }
-        return {name: value for name, value in attributes.items() if value is not None}
+        told = attributes(self.stored, source, type_name=self.type, schema_version=self.schema_version, part=self.part)
+        personal = {"clientip": self.ip, "useragent": self.user_agent}
+        data = {} if self._raw is None else {"data": self.json()}
+        return {**told, **{name: value for name, value in personal.items() if value is not None}, **data}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Recorded) and (self.stored, self.part) == (other.stored, other.part)
@@ -164,7 +146,3 @@ def client_field(client: bytes | None, name: str) -> str | None:
 
 def _uuid(raw: bytes | None) -> UUID | None:
     return None if raw is None else UUID(bytes=raw)
-
-
-def _text(value: UUID | None) -> str | None:
-    return None if value is None else str(value)

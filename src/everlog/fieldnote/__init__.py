@@ -4,4 +4,7 @@ It uses nothing that you could not import. Read `users` first (a `Decider`: two 
 same as an `Aggregate` class), `team` (rules that no single stream can keep), `upcasters` (what earlier releases
 stored), `directory` (read models), `reactions` (processors) and `app`, which puts it all together. `story` is what
 happens in the demo, `demo` runs and tells it.
+
+Processes that wait for days are in `welcome`, `provisioning`, `trial_end` and `dunning`, what they command in `mailing`
+and `billing`; `waiting` puts these together.
 """

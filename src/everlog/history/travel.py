@@ -1,25 +1,20 @@
 """Time travel of one aggregate: its state at any point, and what made the difference between two (design D16)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Generic, TypeVar
-
-import msgspec
 
 from everlog.command.load import NEWEST, Loaded, Loader
 from everlog.core.at import At, AtPosition, AtVersion, OccurredAt, RecordedAt
 from everlog.core.clock import micros
 from everlog.core.envelope import StoredEvent
 from everlog.core.errors import InvalidInput
-from everlog.domain.event import field_names, is_pydantic, is_record
+from everlog.domain.fields import MISSING, differing, flatten
 from everlog.domain.recorded import Recorded
 from everlog.domain.types import EventTypes
 from everlog.store.contract import Store
 
 S = TypeVar("S")
-
-MISSING = "<missing>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,59 +80,15 @@ def difference(
             continue
         between.append(event)
         now = flatten(end.state)
-        for path in _differing(flat, now):
+        for path in differing(flat, now):
             touched.setdefault(path, []).append(event.position)
         flat = now
     was, now = flatten(start.state), flatten(end.state)
     changes = [
         FieldChange(path, was.get(path, MISSING), now.get(path, MISSING), tuple(touched.get(path, ())))
-        for path in _differing(was, now)
+        for path in differing(was, now)
     ]
     return Difference(start, end, tuple(changes), tuple(r for event in between for r in types.recorded(event)))
-
-
-def flatten(state: object) -> dict[str, object]:
-    """A state as dotted paths to plain values; one that has no parts has the path `state`. A set is one value."""
-    return dict(_leaves(state, ""))
-
-
-def _leaves(value: object, path: str) -> Iterator[tuple[str, object]]:
-    parts = list(_parts(value))
-    for step, inner in parts:
-        yield from _leaves(inner, f"{path}{step}".removeprefix("."))
-    if not parts:
-        yield path or "state", _plain(value)
-
-
-def _parts(value: Any) -> Iterator[tuple[str, object]]:
-    match value:
-        case Mapping():
-            yield from ((f".{_plain(key)}", inner) for key, inner in value.items())
-        case tuple() | list():
-            yield from ((f"[{index}]", inner) for index, inner in enumerate(value))
-        case _ if is_record(type(value)):
-            config = getattr(value, "__struct_config__", None)
-            if config is not None and config.tag_field:
-                yield f".{config.tag_field}", config.tag
-            yield from ((f".{name}", getattr(value, name)) for name in field_names(type(value)))
-        case _ if not isinstance(value, Enum):
-            yield from ((f".{name}", inner) for name, inner in getattr(value, "__dict__", {}).items())
-
-
-def _plain(value: object) -> Any:
-    """As JSON would show it; a set in order, or the same one could look changed."""
-    if isinstance(value, set | frozenset):
-        return sorted(map(_plain, value), key=repr)
-    return msgspec.to_builtins(value, enc_hook=_shown)
-
-
-def _shown(value: Any) -> object:
-    return dict(value) if is_pydantic(type(value)) else repr(value)
-
-
-def _differing(before: Mapping[str, object], after: Mapping[str, object]) -> Sequence[str]:
-    paths = dict.fromkeys([*before, *after])
-    return [path for path in paths if before.get(path, MISSING) != after.get(path, MISSING)]
 
 
 def _events(store: Store, tenant: str, stream: str, first: _Cut, last: _Cut) -> Iterator[StoredEvent]:

@@ -4,7 +4,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
+import msgspec
+
+from everlog.core.envelope import StoredEvent
 from everlog.subscription.contract import Effects
+from everlog.subscription.partition import ALL_KEYS, Slice
 
 LaneStatus = Literal["retrying", "parked", "waiting"]
 
@@ -45,8 +49,8 @@ class Lanes(Protocol):
         """Which of these keys have a lane."""
         ...
 
-    def due(self, processor: str, now: int, limit: int) -> list[Lane]:
-        """Lanes to try now, the longest due first."""
+    def due(self, processor: str, now: int, limit: int, keys: Slice = ALL_KEYS) -> list[Lane]:
+        """Lanes of these keys to try now, the longest due first."""
         ...
 
     def positions(self, processor: str, key: str, limit: int) -> list[int]:
@@ -116,19 +120,19 @@ class Lanes(Protocol):
 
 
 class Marks(Protocol):
-    """What a handler was about to do, committed before it does it, so that a crash counts."""
+    """What a handler was about to do, committed before it does it, so that a crash counts; of one partition each."""
 
-    def mark(self, effects: Effects, processor: str, upto: int) -> None:
+    def mark(self, effects: Effects, partition: str, upto: int) -> None:
         """Events up to here may have been begun."""
         ...
 
-    def marked(self, processor: str) -> int: ...
+    def marked(self, partition: str) -> int: ...
 
-    def attempt(self, effects: Effects, processor: str, position: int) -> int:
+    def attempt(self, effects: Effects, partition: str, position: int) -> int:
         """Count one more attempt on one event, and say which it is."""
         ...
 
-    def clear(self, effects: Effects, processor: str, upto: int) -> None:
+    def clear(self, effects: Effects, partition: str, upto: int) -> None:
         """Forget the attempts up to a checkpoint."""
         ...
 
@@ -140,6 +144,82 @@ class Inbox(Protocol):
         """True the first time; false when the effect is there already."""
         ...
 
+    def known(self, consumer: str, incarnation: int, positions: Sequence[int]) -> set[int]:
+        """At which of these positions events were settled as a whole, by `remember` or from `Received`."""
+        ...
+
+    def remember(self, effects: Effects, consumer: str, incarnation: int, positions: Sequence[int]) -> None:
+        """These events are settled, with all their parts: who is given one again may drop it."""
+        ...
+
+
+ALL_PARTS = -1
+"""The part under which the inbox knows a stored event that is settled, whatever an upcaster makes of it."""
+
+
+_pack = msgspec.msgpack.Encoder()
+_unpack = msgspec.msgpack.Decoder(StoredEvent)
+
+
+def packed(event: StoredEvent) -> bytes:
+    """As `Received` keeps it, in every store."""
+    return _pack.encode(event)
+
+
+def unpacked(raw: bytes) -> StoredEvent:
+    return _unpack.decode(raw)
+
+
+class Received(Protocol):
+    """Events from a broker that lie in lanes: whoever works these off may not see the log they come from.
+
+    An event goes into the inbox as a lane lets it go, handled or skipped.
+    """
+
+    def keep(self, effects: Effects, processor: str, incarnation: int, events: Sequence[StoredEvent]) -> None:
+        """Those that are kept already stay as they are."""
+        ...
+
+    def find(self, processor: str, incarnation: int, positions: Sequence[int]) -> set[int]:
+        """At which of these positions events of this incarnation are kept."""
+        ...
+
+    def get(self, processor: str, position: int) -> StoredEvent | None: ...
+
+
+class Feed(NamedTuple):
+    """How far a partition came in a broker's stream, as of the commit that moved its checkpoint to `position`.
+
+    `source` and `incarnation` name the log the messages are of, `stream` and `created` the life of the broker's
+    stream that `sequence` counts in; `read` is the position of the event in that message, -1 if it held none. Up to
+    `floor` everything counts as handled, whether or not the inbox knows it.
+    """
+
+    source: str
+    incarnation: int
+    stream: str
+    created: int
+    sequence: int
+    read: int
+    position: int
+    floor: int
+
+
+FEED = ", ".join(Feed._fields)
+"""Its columns, in both stores."""
+
+
+class Feeds(Protocol):
+    """One row for each partition that is fed by a broker."""
+
+    def get(self, partition: str) -> Feed | None: ...
+
+    def put(self, effects: Effects, partition: str, feed: Feed) -> None: ...
+
+    def accept(self, partition: str, source: str, incarnation: int, floor: int) -> None:
+        """What a person says of a log that began anew: up to `floor` it is what was known before."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:
@@ -148,3 +228,5 @@ class Desk:
     lanes: Lanes
     marks: Marks
     inbox: Inbox
+    received: Received
+    feeds: Feeds

@@ -10,7 +10,7 @@ from everlog.core.errors import EverlogError, Misconfigured
 from everlog.domain.event import kind_of
 from everlog.domain.recorded import Recorded
 from everlog.subscription.backoff import BACKOFF, Backoff
-from everlog.subscription.naming import subscription_name
+from everlog.subscription.naming import subscription_name, subscription_partitions
 from everlog.subscription.start import BEGINNING, Start
 
 E = TypeVar("E")
@@ -67,6 +67,7 @@ class Processor(Generic[E]):
     max_lanes: int
     max_parked: int
     start: Start
+    partitions: int = 1
 
     def __call__(self, event: Recorded[E], *more: Any) -> Any:
         return self.handler(event, *more)
@@ -98,6 +99,7 @@ class Options(TypedDict, total=False):
     max_lanes: int
     max_parked: int
     start: Start
+    partitions: int
 
 
 @overload
@@ -159,6 +161,7 @@ def processor(
     max_lanes: int = 10_000,
     max_parked: int = 100_000,
     start: Start = BEGINNING,
+    partitions: int = 1,
 ) -> Any:
     """Decorates a handler, plain or `async def`, for events of one class, or of several: `on=(Lent, Returned)`.
 
@@ -166,7 +169,8 @@ def processor(
     `inbox` the handler also gets the transaction of its effect (`tx.execute`), which happens exactly once. With
     `isolate` it runs in a child process that may hang, exit or eat memory. A handler that takes a second argument
     without `inbox` gets a session of the event's tenant, caused by the event. More than `max_lanes` failing keys, or
-    `max_parked` events behind them, stop the processor instead of dropping anything.
+    `max_parked` events behind them, stop the processor instead of dropping anything. Divided into `partitions` by the
+    key, several workers share it.
     """
     if isinstance(on, UnionType):
         raise Misconfigured(
@@ -182,11 +186,15 @@ def processor(
         kind_of(event)
     if concurrency < 1 or retry.attempts < 1 or max_lanes < 1 or max_parked < 1:
         raise Misconfigured(f"processor {name!r}: concurrency, attempts and limits are 1 or more")
+    subscription_partitions(name, partitions)
     if inbox and isolate:
         raise Misconfigured(f"processor {name!r}: a child process cannot share the inbox's transaction; choose one")
     isolation = Isolation() if isolate is True else isolate or None
 
     def declare(handler: Handler[Any]) -> Processor[Any]:
-        return Processor(name, events, handler, key, retry, inbox, isolation, concurrency, max_lanes, max_parked, start)
+        return Processor(
+            name, events, handler, key, retry, inbox, isolation, concurrency, max_lanes, max_parked, start,
+            partitions,
+        )  # fmt: skip
 
     return declare

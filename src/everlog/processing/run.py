@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from everlog.core.clock import Clock
 from everlog.core.crash import CrashPoint, nothing
@@ -21,20 +21,32 @@ from everlog.domain.types import EventTypes
 from everlog.processing.contract import Desk, Lane, LaneStatus
 from everlog.processing.pool import Pool, Threads, Work
 from everlog.processing.processor import Processor
+from everlog.processing.source import LATE, FromLog, Source
 from everlog.store.contract import Store
-from everlog.store.query import Filter
-from everlog.subscription.contract import Checkpoints, Claim
+from everlog.subscription.contract import Checkpoints, Claim, Effects
 from everlog.subscription.follower import LEASE_SECONDS, Taken
+from everlog.subscription.partition import ALL_KEYS, Slice
 from everlog.telemetry.log import handler_failed, handler_waits, lane_parked, place_of
 
 _LANES_AT_ONCE = 8
 _LANE_PAGE = 100
+_TOGETHER = 2
+_TOGETHER_SECONDS = 0.01  # others wait for the database meanwhile
 
 
 class Call(Protocol):
     """Runs the handler for one event and returns when its effect is there; raises what it raised."""
 
     def __call__(self, claim: Claim, event: Recorded[Any]) -> None: ...
+
+
+@runtime_checkable
+class CallWithin(Call, Protocol):
+    """A handler whose whole effect is in the store's own transaction: many may share one."""
+
+    def within(self, effects: Effects, claim: Claim, event: Recorded[Any]) -> None:
+        """As a call, but nothing of it stays unless the transaction commits."""
+        ...
 
 
 @dataclass(slots=True)
@@ -71,9 +83,12 @@ class ProcessorHandler:
         crash: CrashPoint = nothing,
         pool: Pool | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        keys: Slice = ALL_KEYS,
+        source: Source | None = None,
     ) -> None:
-        self._processor, self._call, self._types = processor, call, types
-        self._store, self._checkpoints, self._desk = store, checkpoints, desk
+        self._processor, self._call, self._types, self._keys = processor, call, types, keys
+        self._source: Source = source or FromLog(store)
+        self._checkpoints, self._desk = checkpoints, desk
         self._clock, self._stopping, self._random = clock, stopping, random or Random()
         self._lease_seconds, self._crash, self._monotonic = lease_seconds, crash, monotonic
         self._pool = pool or Threads(processor.concurrency, f"everlog-{processor.name}")
@@ -85,10 +100,12 @@ class ProcessorHandler:
         """What an earlier owner had begun and not checkpointed may have killed it: go through that one by one."""
         self._lost.clear()
         if claim.epoch != self._epoch + 1:  # else nobody had it since but this process, which lives
-            self._suspect_upto = self._desk.marks.marked(self._processor.name)
+            self._suspect_upto = self._desk.marks.marked(claim.name)
         self._epoch = claim.epoch
+        self._source.begin(claim)
 
     def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> Taken:
+        self._hold_late(claim)
         self._try_lanes(claim)
         suspects = [event for event in page if event.position <= self._suspect_upto]
         for event in suspects:
@@ -105,18 +122,37 @@ class ProcessorHandler:
             pass
 
     def idle(self, claim: Claim) -> bool:
-        return self._try_lanes(claim)
+        held = self._hold_late(claim)
+        return self._try_lanes(claim) or held
 
     def close(self) -> None:
         self._pool.close()
 
+    def _hold_late(self, claim: Claim) -> bool:
+        """Events that came behind later ones wait for a person, and those of their keys that come wait behind them."""
+        late = self._source.late()
+        if not late:
+            return False
+        runs = self._by_key(late)
+        with self._checkpoints.transaction(claim, claim.position) as effects:
+            for run in runs:
+                self._desk.lanes.set(effects, self._processor.name, run.key, "parked", 0, 0, LATE)
+                self._desk.lanes.park(effects, self._processor.name, run.key, run.undone())
+            parked = [position for run in runs for position in run.undone()]
+            self._source.settle(effects, handled=[], parked=parked, upto=claim.position)
+        for run in runs:
+            lane_parked(self._processor.name, run.key)
+        self._check_limits(claim.position)
+        return True
+
     def _handle_page(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> int:
         runs = self._by_key(page)
         if runs:
-            with self._checkpoints.transaction(claim, claim.position) as effects:
-                self._desk.marks.mark(effects, self._processor.name, upto)
+            with self._checkpoints.transaction(claim, claim.position, upto=upto) as effects:
+                self._desk.marks.mark(effects, claim.name, upto)
             self._crash("processor.marked")
-        self._run_all(claim, [run for run in runs if not run.in_lane])
+        self._take_together(claim, [run for run in runs if not run.in_lane and run.error is None])
+        self._run_all(claim, [run for run in runs if not run.in_lane and run.undone()])
         self._crash("processor.effects")
         return self._settle(claim, runs, upto)
 
@@ -124,8 +160,8 @@ class ProcessorHandler:
         """One event alone, its attempt committed before it runs: one that kills the process is parked in the end."""
         [run] = self._by_key([event]) or [KeyRun("", [])]
         if run.events and not run.in_lane:
-            with self._checkpoints.transaction(claim, claim.position) as effects:
-                attempt = self._desk.marks.attempt(effects, self._processor.name, event.position)
+            with self._checkpoints.transaction(claim, claim.position, upto=event.position) as effects:
+                attempt = self._desk.marks.attempt(effects, claim.name, event.position)
             if attempt > self._processor.retry.attempts:
                 run.error = f"the process ended while handling it, {attempt - 1} times"
                 return self._settle(claim, [run], event.position, attempts=attempt)
@@ -136,7 +172,7 @@ class ProcessorHandler:
 
     def _stopped_before(self, claim: Claim, event: StoredEvent, attempt: int) -> int:
         """We were told to stop, which is no fault of the event's: of the attempts on it only ours is taken back."""
-        name, marks = self._processor.name, self._desk.marks
+        name, marks = claim.name, self._desk.marks
         with self._checkpoints.transaction(claim, claim.position) as effects:
             marks.clear(effects, name, event.position)
             for _ in range(attempt - 1):
@@ -147,7 +183,7 @@ class ProcessorHandler:
         runs: dict[str, KeyRun] = {}
         for stored in page:
             key, error = self._key(stored)
-            if key is None:
+            if key is None or not self._keys.holds(key):
                 continue
             run = runs.setdefault(key, KeyRun(key, []))
             run.events.append(stored)
@@ -170,6 +206,38 @@ class ProcessorHandler:
     def _events(self, stored: StoredEvent) -> list[Recorded[Any]]:
         return list(self._types.each([stored], self._processor.events))
 
+    def _take_together(self, claim: Claim, runs: Sequence[KeyRun]) -> None:
+        """Effects in our own store share transactions while that goes well and quickly; what is left is for the pool.
+
+        Of one that goes wrong nothing happened, so each of its events is then tried by itself, and counted.
+        """
+        until = self._monotonic() + self._lease_seconds / 3
+        while isinstance(self._call, CallWithin) and not self._halted() and self._monotonic() < until:
+            if not self._took_together(claim, self._call, [run for run in runs if run.undone()]):
+                return
+
+    def _took_together(self, claim: Claim, call: CallWithin, runs: Sequence[KeyRun]) -> bool:
+        """Whether one more transaction took several events, and there may be more of that kind."""
+        began, taken = self._monotonic(), list[KeyRun]()
+        if sum(len(run.events) - run.done for run in runs) < _TOGETHER:
+            return False
+        try:
+            with self._checkpoints.transaction(claim, claim.position) as effects:
+                for run in runs:
+                    for stored in run.events[run.done :]:
+                        if self._halted() or self._monotonic() - began > _TOGETHER_SECONDS:
+                            break
+                        for event in self._events(stored):
+                            call.within(effects, claim, event)
+                        taken.append(run)
+        except Fenced:
+            raise
+        except BaseException:  # which one it was, and what of it, shows when each is alone
+            return False
+        for run in taken:
+            run.done += 1
+        return len(taken) >= _TOGETHER
+
     def _run_all(self, claim: Claim, runs: Sequence[KeyRun]) -> None:
         """Returns when all are done; the lease is kept meanwhile. Raises `Fenced` when it was lost."""
         self._finish(claim, [self._pool.start(self._run, claim, run) for run in runs if run.error is None])
@@ -179,6 +247,7 @@ class ProcessorHandler:
         pending = set(works)
         while pending:
             pending = self._pool.unfinished(pending, self._lease_seconds / 3)
+            self._source.extend()
             if pending and not self._lost.is_set() and not self._renewed(claim):
                 self._lost.set()
         if self._lost.is_set():
@@ -188,7 +257,7 @@ class ProcessorHandler:
 
     def _renewed(self, claim: Claim) -> bool:
         try:
-            return self._checkpoints.renew(claim, self._lease_seconds)
+            return self._checkpoints.renew(claim, self._lease_seconds) is not None
         except (StoreUnavailable, OutcomeUnknown):  # then the fence says at the next commit whether it still holds
             return True
 
@@ -201,7 +270,7 @@ class ProcessorHandler:
             self._stopping.wait(min(left, self._lease_seconds / 3))
 
     def _run(self, claim: Claim, run: KeyRun) -> None:
-        for stored in run.events:
+        for stored in run.events[run.done :]:
             if self._halted():
                 return
             failures = 0
@@ -237,7 +306,8 @@ class ProcessorHandler:
         behind = [run for run in runs if run.in_lane or run.error is not None]
         unfinished = [run.undone()[0] for run in runs if run.error is None and not run.in_lane and run.undone()]
         reached = min([upto, *(position - 1 for position in unfinished)])
-        name, parked = self._processor.name, list[str]()
+        name, parked, lying = self._processor.name, list[str](), list[int]()
+        handled = [event.position for run in runs for event in run.events[: run.done] if event.position <= reached]
         with self._checkpoints.transaction(claim, reached) as effects:
             for run in behind:
                 positions = [position for position in run.undone() if position <= reached]
@@ -247,8 +317,10 @@ class ProcessorHandler:
                     if status == "parked":
                         parked.append(run.key)
                 self._desk.lanes.park(effects, name, run.key, positions)
-            self._desk.marks.clear(effects, name, upto)
-            self._desk.marks.mark(effects, name, max(reached, self._suspect_upto))
+                lying += positions
+            self._source.settle(effects, handled=handled, parked=lying, upto=reached)
+            self._desk.marks.clear(effects, claim.name, upto)
+            self._desk.marks.mark(effects, claim.name, max(reached, self._suspect_upto))
         for key in parked:
             lane_parked(name, key)
         if behind:
@@ -276,7 +348,7 @@ class ProcessorHandler:
 
     def _try_lanes(self, claim: Claim) -> bool:
         """Try the lanes that are due, some at a time; true when there were any."""
-        due = self._desk.lanes.due(self._processor.name, self._clock(), _LANES_AT_ONCE)
+        due = self._desk.lanes.due(self._processor.name, self._clock(), _LANES_AT_ONCE, self._keys)
         self._finish(claim, [self._pool.start(self._try_lane, claim, lane) for lane in due])
         return bool(due) and not self._stopping.is_set()
 
@@ -313,12 +385,9 @@ class ProcessorHandler:
     def _try_one(self, claim: Claim, position: int, attempt: int) -> "str | type[_Later] | None":
         if attempt > self._processor.retry.attempts:  # counted before, but never settled
             return f"its {attempt - 1} attempts are used up, and the last one ended the process"
-        stored = self._stored(position)
+        stored = self._source.stored(position)
         _, error = self._key(stored)
         return error or self._try(claim, stored)
-
-    def _stored(self, position: int) -> StoredEvent:
-        return next(self._store.read(Filter(None), after=position - 1, upto=position))
 
 
 class _Later:

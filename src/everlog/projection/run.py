@@ -12,6 +12,7 @@ from everlog.projection.fold import Fold
 from everlog.projection.sql import SqlProjection
 from everlog.subscription.contract import Checkpoints, Claim
 from everlog.subscription.follower import Taken
+from everlog.subscription.partition import ALL_KEYS, Slice
 
 S = TypeVar("S")
 
@@ -26,19 +27,26 @@ class FoldHandler(Generic[S]):
     """
 
     def __init__(
-        self, fold: Fold[S], types: EventTypes, checkpoints: Checkpoints, states: FoldStates, *, save_every: int = 1
+        self,
+        fold: Fold[S],
+        types: EventTypes,
+        checkpoints: Checkpoints,
+        states: FoldStates,
+        *,
+        save_every: int = 1,
+        keys: Slice = ALL_KEYS,
     ) -> None:
         self._fold, self._types, self._checkpoints, self._states = fold, types, checkpoints, states
-        self._codec, self._save_every = fold.codec(), save_every
+        self._codec, self._save_every, self._keys, self._build = fold.codec(), save_every, keys, 1
         self._cache: dict[FoldKey, S] = {}
         self._changed: dict[FoldKey, int] = {}
         self._unsaved = 0
 
     def begin(self, claim: Claim) -> None:
-        self._cache, self._changed, self._unsaved = {}, {}, 0
+        self._cache, self._changed, self._unsaved, self._build = {}, {}, 0, claim.build
         if claim.anew:
             with self._checkpoints.transaction(claim, claim.position) as effects:
-                self._states.clear(effects, self._fold.name, self._fold.version)
+                self._states.clear(effects, self._fold.name, claim.build)
 
     def idle(self, claim: Claim) -> bool:
         return False
@@ -60,14 +68,14 @@ class FoldHandler(Generic[S]):
         cache, encode = self._cache, self._codec.encode
         rows = [FoldState(*key, encode(cache[key]), position) for key, position in self._changed.items()]
         with self._checkpoints.transaction(claim, at) as effects:
-            self._states.store(effects, self._fold.name, self._fold.version, rows)
+            self._states.store(effects, self._fold.name, claim.build, rows)
         self._changed, self._unsaved = {}, 0
         if len(cache) > _CACHED_KEYS:
             self._cache = {}
 
     def _take(self, page: Sequence[StoredEvent]) -> None:
         """Fold a page in memory, all of it or nothing."""
-        keyed, cache = keyed_events(self._fold, self._types, page), self._cache
+        keyed, cache = keyed_events(self._fold, self._types, page, self._keys), self._cache
         self._fetch({key for key, _ in keyed if key not in cache})
         states = {key: cache[key] for key, _ in keyed}
         self._changed.update(fold_events(self._fold, keyed, states))
@@ -76,7 +84,7 @@ class FoldHandler(Generic[S]):
 
     def _fetch(self, missing: set[FoldKey]) -> None:
         """Have the states of these keys in memory."""
-        stored = self._states.load(self._fold.name, self._fold.version, missing) if missing else {}
+        stored = self._states.load(self._fold.name, self._build, missing) if missing else {}
         for key in missing:
             self._cache[key] = self._codec.decode(stored[key].state) if key in stored else self._fold.initial
 
@@ -84,8 +92,10 @@ class FoldHandler(Generic[S]):
 class SqlHandler:
     """Calls the projection's functions with the transaction, one event after another."""
 
-    def __init__(self, projection: SqlProjection, types: EventTypes, checkpoints: Checkpoints) -> None:
-        self._projection, self._types, self._checkpoints = projection, types, checkpoints
+    def __init__(
+        self, projection: SqlProjection, types: EventTypes, checkpoints: Checkpoints, keys: Slice = ALL_KEYS
+    ) -> None:
+        self._projection, self._types, self._checkpoints, self._keys = projection, types, checkpoints, keys
 
     def begin(self, claim: Claim) -> None:
         with self._checkpoints.transaction(claim, claim.position) as effects:
@@ -115,9 +125,9 @@ class SqlHandler:
             for stored in page:
                 with Blame(stored):
                     for event in self._types.recorded(stored):
-                        if event.type in steps:
+                        if event.type in steps and self._keys.holds(self._projection.key_of(event)):
                             steps[event.type][1](event, effects)
-                        else:
+                        elif event.type not in steps:
                             refuse_unreadable(event, steps, self._types)
 
 
@@ -146,9 +156,10 @@ class Blame:
 Keyed = Sequence[tuple[FoldKey, Recorded[Any]]]
 
 
-def keyed_events(fold: Fold[Any], types: EventTypes, page: Sequence[StoredEvent]) -> Keyed:
-    """What stored events are to a fold today: keys and events, in order. Raises `Blamed`."""
+def keyed_events(fold: Fold[Any], types: EventTypes, page: Sequence[StoredEvent], keys: Slice = ALL_KEYS) -> Keyed:
+    """What stored events are to a fold today: keys, of those in `keys`, and events, in order. Raises `Blamed`."""
     keyed: list[tuple[FoldKey, Recorded[Any]]] = []
+    whole = keys.parts == 1
     steps, recorded = fold.steps, types.recorded
     if not page:
         return keyed
@@ -159,8 +170,10 @@ def keyed_events(fold: Fold[Any], types: EventTypes, page: Sequence[StoredEvent]
                 step = steps.get(event.type)
                 if step is None:
                     refuse_unreadable(event, steps, types)
-                elif (key := step.key(event)) is not None:
-                    keyed.append((FoldKey(stored.tenant, key), event))
+                else:
+                    for key in step.keys(event):
+                        if whole or keys.holds(f"{stored.tenant}/{key}"):
+                            keyed.append((FoldKey(stored.tenant, key), event))
     return keyed
 
 

@@ -85,6 +85,16 @@ class Inline(Protocol):
         ...
 
 
+class Pages(Protocol):
+    """Events in the order of their positions, as a follower reads them: the log itself, or a broker's copy of it."""
+
+    def head(self) -> Head: ...
+
+    def read(
+        self, where: Filter, *, after: int = 0, upto: int | None = None, limit: int | None = None
+    ) -> Iterator[StoredEvent]: ...
+
+
 class Store(Protocol):
     """One log. Thread-safe; every call blocks until it is answered; a forked child reopens by itself."""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from everlog.core.errors import LogClosed, StoreUnavailable
 from everlog.store.contract import LeafRow
 
-Kept = Literal["subscription", "fold", "lane", "parked", "mark", "inbox"]
+Kept = Literal["subscription", "fold", "timer", "lane", "parked", "mark", "inbox", "received", "feed", "relay"]
 """What those who follow a log keep beside it."""
 
 
@@ -28,12 +28,50 @@ KEPT: Mapping[Kept, Columns] = {
     "fold": Columns(("projection", "version", "tenant", "key"), ("state", "position")),
     "subscription": Columns(
         ("name",),
-        ("kind", "version", "position", "status", "epoch", "error", "failed_position", "moved_at", "anew"),
+        (
+            "subscription",
+            "part",
+            "parts",
+            "until",
+            "build",
+            "kind",
+            "version",
+            "position",
+            "status",
+            "epoch",
+            "error",
+            "failed_position",
+            "moved_at",
+            "anew",
+        ),
     ),
-    "lane": Columns(("processor", "key"), ("status", "attempts", "next_at", "error", "since", "waits_for")),
+    "timer": Columns(("tenant", "stream", "name"), ("expected", "due_at", "set_by")),
+    "lane": Columns(("processor", "key"), ("hash", "status", "attempts", "next_at", "error", "since", "waits_for")),
     "parked": Columns(("processor", "key", "position")),
     "mark": Columns(("processor", "position"), ("number",)),
     "inbox": Columns(("consumer", "incarnation", "position", "part")),
+    "received": Columns(("processor", "position"), ("incarnation", "event")),
+    "feed": Columns(
+        ("partition",), ("source", "incarnation", "stream", "created", "sequence", "read", "position", "floor")
+    ),
+    "relay": Columns(
+        ("relay",),
+        (
+            "stream",
+            "created",
+            "sequence",
+            "messages",
+            "position",
+            "part",
+            "incarnation",
+            "digest",
+            "first",
+            "refill",
+            "trouble",
+            "since",
+            "warnings",
+        ),
+    ),
 }
 """All of it but who owns a subscription. A lease does not travel, and ends."""
 

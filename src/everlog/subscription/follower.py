@@ -1,5 +1,6 @@
-"""The loop under every projection and processor: claim, read a page, hand it over, checkpoint, wait, again."""
+"""The loop under every partition of a subscription: claim, read a page, hand it over, checkpoint, wait, again."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,11 +11,12 @@ from typing import NamedTuple, Protocol
 from everlog.core.envelope import StoredEvent
 from everlog.core.errors import Fenced, OutcomeUnknown, StoreUnavailable, SubscriptionFailed, SubscriptionStopped
 from everlog.core.limits import PAGE_BYTES
-from everlog.store.contract import Store
+from everlog.store.contract import Pages
 from everlog.store.query import Filter
-from everlog.subscription.contract import Checkpoints, Claim, Kind, Status
+from everlog.subscription.contract import Checkpoints, Claim, Kind, Progress, Status
+from everlog.subscription.share import Share
 from everlog.subscription.start import BEGINNING, Start
-from everlog.subscription.tail import Tail
+from everlog.subscription.tail import Waits
 from everlog.telemetry.log import subscription_failed
 
 LEASE_SECONDS = 10.0
@@ -24,7 +26,7 @@ EMPTY_CHECKPOINT_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Which events, from where, under which name. A changed `version` begins anew."""
+    """Which events, from where, under which name; at first in so many `parts`. A changed `version` begins anew."""
 
     name: str
     kind: Kind
@@ -32,6 +34,12 @@ class Subscription:
     version: int = 1
     start: Start = BEGINNING
     page: int = PAGE
+    parts: int = 1
+
+    def register(self, store: Pages, checkpoints: Checkpoints) -> None:
+        """Make its partitions where there are none; those of another version begin anew."""
+        start = self.start.position(store)
+        checkpoints.register(self.name, self.kind, self.version, start, parts=self.parts)
 
 
 class Taken(NamedTuple):
@@ -65,38 +73,49 @@ class Handler(Protocol):
 
 
 class Follower:
-    """Runs one subscription until it is stopped. `reached` is how far this process has come, also over empty pages."""
+    """Runs one partition until it is stopped. `reached` is how far this process has come, also over empty pages.
+
+    Without a `partition` it registers the subscription, which is not to be divided. Of one that is, it owns no more
+    than this worker's `share`.
+    """
 
     def __init__(
         self,
         subscription: Subscription,
         handler: Handler,
-        store: Store,
+        store: Pages,
         checkpoints: Checkpoints,
-        tail: Tail,
+        tail: Waits,
         *,
         owner: str,
         stopping: threading.Event,
         lease_seconds: float = LEASE_SECONDS,
+        partition: str = "",
+        share: Share | None = None,
         on_progress: Callable[[], None] = lambda: None,
+        until_due: Callable[[], float] = lambda: math.inf,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.subscription = subscription
+        self.subscription, self.partition = subscription, partition or subscription.name
+        self._registers = not partition
+        self._share = share or Share()
         self._handler, self._store, self._checkpoints, self._tail = handler, store, checkpoints, tail
         self.owner, self._stopping, self._lease_seconds = owner, stopping, lease_seconds
-        self.on_progress, self._monotonic = on_progress, monotonic
+        self.on_progress, self._until_due, self._monotonic = on_progress, until_due, monotonic
         self._size = subscription.page
         self.reached = 0
         self.owns: bool | None = None  # None: it has not tried yet
         self.failure: Exception | None = None
+        self._over = False  # the partition is no more, or for somebody else
 
     def run(self) -> None:
-        """Follow until stopped; trouble of the store is waited out, trouble of the handler marks it failed.
+        """Follow until stopped, or until the partition is no more; trouble of the store is waited out, trouble of the
+        handler marks it failed.
 
         One that failed before is tried again first: a start is what follows a mended deploy.
         """
         first = True
-        while not self._stopping.is_set():
+        while not self._ended():
             try:
                 claim = self._claim(starting=first)
                 first = False
@@ -107,12 +126,21 @@ class Follower:
                     self._stopping.wait(min(1.0, self._lease_seconds / 4))
                 else:
                     self._own(claim)
+                self._share.let_go(self.partition)
             except Fenced as error:
                 # How far it is, only the checkpoint says: the new owner may be building it anew.
                 self.failure, self.owns, self.reached = error, False, 0
+                self._share.let_go(self.partition)
             except (StoreUnavailable, OutcomeUnknown) as error:
                 self.failure = error
                 self._stopping.wait(self._lease_seconds / 4)
+
+    def end(self) -> None:
+        """Leave this partition, for good."""
+        self._over = True
+
+    def _ended(self) -> bool:
+        return self._stopping.is_set() or self._over
 
     def run_to(self, position: int) -> None:
         """Follow up to `position` and return; raises what `run` would wait out. For rebuilds and tests."""
@@ -126,32 +154,41 @@ class Follower:
             while at < position and not self._stopping.is_set():
                 claim, at = self._page(claim, at, position)
                 self._reach(at)
-                if not self._checkpoints.renew(claim, self._lease_seconds):
-                    raise Fenced(claim.name, claim.epoch)
+                claim = self._renew(claim)
             claim = self._save(claim, at)
         self._checkpoints.leave(claim)
 
     def _claim(self, *, starting: bool) -> Claim | None:
-        one = self.subscription
-        if not self._registered(starting=starting):
+        if not self._is_ours(starting=starting):
             return None
-        claim = self._checkpoints.claim(one.name, self.owner, self._lease_seconds)
-        if claim is None or claim.version == one.version:
+        claim = self._checkpoints.claim(self.partition, self.owner, self._lease_seconds)
+        if claim is None or claim.version == self.subscription.version:
             return claim
         self._checkpoints.leave(claim)  # a process with other code began it anew just now
         return None
 
-    def _registered(self, *, starting: bool) -> bool:
-        """Whether the version to run is ours. Only a start makes it so: two versions would begin anew in turns."""
-        one = self.subscription
-        known = {progress.name: progress for progress in self._checkpoints.progress()}.get(one.name)
-        if known is None or (starting and known.version != one.version):
-            self._checkpoints.register(one.name, one.kind, one.version, one.start.position(self._store))
-        elif known.version != one.version:
+    def _is_ours(self, *, starting: bool) -> bool:
+        """Whether it is there, in the version to run, and nobody else's."""
+        known = self._known()
+        # To make it so is for a start alone, or two versions would begin anew in turns.
+        if self._registers and (known is None or (starting and known.version != self.subscription.version)):
+            self.subscription.register(self._store, self._checkpoints)
+            known = self._known()
+        self._over = self._over or known is None
+        if known is None or known.version != self.subscription.version:
             return False
-        elif starting and known.status == "failed":
-            self._checkpoints.set_status(one.name, "running", epoch=known.epoch)
-        return True
+        if starting and known.status == "failed":
+            self._checkpoints.set_status(self.partition, "running", epoch=known.epoch)
+        return known.owner in ("", self.owner) and self._share.may_own(self.partition)
+
+    def _known(self) -> Progress | None:
+        return next((one for one in self._checkpoints.progress() if one.name == self.partition), None)
+
+    def _renew(self, claim: Claim) -> Claim:
+        renewed = self._checkpoints.renew(claim, self._lease_seconds)
+        if renewed is None:
+            raise Fenced(claim.name, claim.epoch)
+        return renewed
 
     def _own(self, claim: Claim) -> None:
         self.failure = None
@@ -177,17 +214,17 @@ class Follower:
         at = claim.position
         self._reach(at)
         renewed = saved = self._monotonic()
-        head = self._store.head().position
-        while not self._stopping.is_set():
+        head = _end(claim, self._store.head().position)
+        while not self._ended() and self._share.may_own(self.partition):
             now = self._monotonic()
             if now - renewed > self._lease_seconds / 3:
-                if not self._checkpoints.renew(claim, self._lease_seconds):
-                    raise Fenced(claim.name, claim.epoch)
-                renewed = now
+                claim, renewed = self._renew(claim), now
             at_end = head <= at
             if not at_end:
                 claim, at = self._page(claim, at, head)
                 self._reach(at)
+            if at == claim.until:
+                return self._retire(claim, at)
             # Also between pages that hold nothing for it, of which there may be no end.
             busy = (at_end or at > claim.position) and self._handler.idle(claim)
             if at == claim.position:
@@ -195,10 +232,17 @@ class Follower:
             elif now - saved >= EMPTY_CHECKPOINT_SECONDS:
                 claim, saved = self._save(claim, at), now
             if at_end and not busy:
-                head = self._tail.wait(at, min(EMPTY_CHECKPOINT_SECONDS, self._lease_seconds / 4))
+                longest = min(EMPTY_CHECKPOINT_SECONDS, self._lease_seconds / 4, self._until_due())
+                head = _end(claim, self._tail.wait(at, longest))
             else:
-                head = self._store.head().position
+                head = _end(claim, self._store.head().position)
         return self._save(claim, at)
+
+    def _retire(self, claim: Claim, at: int) -> Claim:
+        claim = self._save(claim, at)
+        self._checkpoints.retire(claim)
+        self._over = True
+        return claim
 
     def _page(self, claim: Claim, at: int, head: int) -> tuple[Claim, int]:
         """The claim as checkpointed, and the position reached: further, when nothing matched and nothing was saved."""
@@ -242,6 +286,11 @@ class Follower:
     def _reach(self, at: int) -> None:
         self.reached = at
         self.on_progress()
+
+
+def _end(claim: Claim, head: int) -> int:
+    """How far there is to go now."""
+    return head if claim.until is None else min(head, claim.until)
 
 
 def _page(events: Iterator[StoredEvent], size: int) -> tuple[list[StoredEvent], bool]:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from everlog.core.clock import micros
 from everlog.core.errors import InvalidInput
-from everlog.store.contract import Store
+from everlog.store.contract import Pages
 from everlog.store.query import Filter
 
 
@@ -13,7 +13,7 @@ from everlog.store.query import Filter
 class FromBeginning:
     """Every event there ever was."""
 
-    def position(self, store: Store) -> int:
+    def position(self, store: Pages) -> int:
         return 0
 
 
@@ -27,7 +27,7 @@ class AfterPosition:
         if self.after < 0:
             raise InvalidInput(f"AfterPosition({self.after}): positions are 0 or more")
 
-    def position(self, store: Store) -> int:
+    def position(self, store: Pages) -> int:
         return self.after
 
 
@@ -40,7 +40,7 @@ class FromTime:
     def __post_init__(self) -> None:
         micros(self.moment)
 
-    def position(self, store: Store) -> int:
+    def position(self, store: Pages) -> int:
         first = next(store.read(Filter(None, recorded_since=micros(self.moment)), limit=1), None)
         return store.head().position if first is None else first.position - 1
 
@@ -49,7 +49,7 @@ class FromTime:
 class FromNow:
     """Only what is appended from now on; a rebuild, or a new version, begins at a now of its own."""
 
-    def position(self, store: Store) -> int:
+    def position(self, store: Pages) -> int:
         return store.head().position
 
 

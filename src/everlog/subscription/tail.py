@@ -3,10 +3,17 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from everlog.store.contract import Store
 
 SHORTEST_POLL, LONGEST_POLL = 0.005, 0.25
+
+
+class Waits(Protocol):
+    def wait(self, after: int, seconds: float) -> int:
+        """The position of the last event there is: once it is beyond `after`, or `seconds` are over, or on a hint."""
+        ...
 
 
 class Tail:

@@ -34,3 +34,24 @@ def handler_waits(processor: str, position: int, what: str) -> None:
 def subscription_failed(name: str, reason_at: int, status: str) -> None:
     """It stopped before one event."""
     _logger.error("%s: %s at position %d; see: everlog projection status %s", name, status, reason_at, name)
+
+
+def relay_waits(name: str, why: str) -> None:
+    """Appends go on; what they appended is sent once the broker takes it."""
+    _logger.warning("%s: %s; it waits and tries again", name, why)
+
+
+def relay_sends_again(name: str, after: int, upto: int) -> None:
+    """The broker lost something, was set back, or is another one."""
+    _logger.warning("%s: the broker lacks what was sent: sending events %d to %d again", name, after + 1, upto)
+
+
+def relay_refills(name: str, position: int) -> None:
+    """A person asked for it."""
+    _logger.info("%s: sending everything from position %d on again", name, position)
+
+
+def relay_warns(name: str, warnings: tuple[str, ...]) -> None:
+    """Settings of the broker that may lose what it acknowledged."""
+    for warning in warnings:
+        _logger.warning("%s: %s", name, warning)

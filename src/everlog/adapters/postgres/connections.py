@@ -52,12 +52,16 @@ class ConnectionLost(Exception):
 class Connections:
     """Opened lazily and again after a fork, a restart or a failover. Thread-safe."""
 
-    def __init__(self, settings: PostgresSettings, prepare: Callable[[Connection], None]) -> None:
-        """`prepare` makes a connection that keeps its session ready to append."""
-        self.settings, self._prepare = settings, prepare
+    def __init__(self, settings: PostgresSettings, prepare: Callable[[Connection], None], *, begin: str = "") -> None:
+        """`prepare` makes a connection that keeps its session ready to append; `begin` is how transactions begin."""
+        self.settings, self._prepare, self.begin = settings, prepare, begin
         self._forking = threading.Lock()
         self.closed = False
         self._open()
+
+    def beside(self, begin: str) -> "Connections":
+        """Others to the same database, whose transactions begin with this statement."""
+        return Connections(self.settings, self._prepare, begin=begin)
 
     def _open(self) -> None:
         self._process = os.getpid()
@@ -87,10 +91,14 @@ class Connections:
         values = [Int8(value) if type(value) is int else value for value in values]  # one prepared statement, not three
 
         def ask(connection: Connection) -> list[Any]:
-            if tenant is None or role is None:
+            as_tenant = tenant is not None and role is not None
+            if not as_tenant and not self.begin:
                 return connection.execute(statement, values, binary=True).fetchall()
             with connection.pipeline(), connection.transaction():
-                connection.execute(AS_TENANT, (role, tenant))
+                if self.begin:
+                    connection.execute(self.begin)
+                if as_tenant:
+                    connection.execute(AS_TENANT, (role, tenant))
                 found = connection.execute(statement, values, binary=True)
             return found.fetchall()
 

@@ -1,4 +1,4 @@
-"""Lanes, marks and inbox in the log's own database."""
+"""Lanes, marks, inbox and what came from brokers, in the log's own database."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -7,13 +7,15 @@ from typing import Any
 from everlog.adapters.postgres.checkpoints import PostgresEffects
 from everlog.adapters.postgres.connections import Connections
 from everlog.adapters.postgres.nul import given, kept, shown
-from everlog.adapters.postgres.packed import int8s, texts
-from everlog.adapters.postgres.transactions import begun, commit
+from everlog.adapters.postgres.packed import blobs, int8s, texts
+from everlog.adapters.postgres.transactions import begun, commit, written
 from everlog.adapters.postgres.translate import translated
 from everlog.core.clock import Clock
+from everlog.core.envelope import StoredEvent
 from everlog.core.errors import InvalidInput, NotFound
-from everlog.processing.contract import Desk, Lane, LaneFilter, LaneStatus
+from everlog.processing.contract import ALL_PARTS, FEED, Desk, Feed, Lane, LaneFilter, LaneStatus, packed, unpacked
 from everlog.subscription.contract import Effects
+from everlog.subscription.partition import ALL_KEYS, Slice, key_hash
 
 _PAGE = 500
 _LANE = """SELECT processor, key, status, attempts, next_at, error, since,
@@ -24,12 +26,12 @@ _MATCHING = """processor = ? AND (?::text IS NULL OR key = ?)
     AND (?::text IS NULL OR key >= ?::text || '/' AND key < ?::text || '0')
     AND (?::text IS NULL OR strpos(error, ?) > 0)"""
 
-# A processor's transactions hold the row of its subscription, so whoever holds it has the lanes to themselves.
-_LOCK = "SELECT 1 FROM everlog_subscription WHERE name = ? FOR NO KEY UPDATE"
-_OPEN = """INSERT INTO everlog_lane VALUES (?, ?, 'retrying', 0, 0, '', ?, NULL) ON CONFLICT DO NOTHING"""
+# A processor's transactions hold the row of a partition, so whoever holds all of them has the lanes to themselves.
+_LOCK = "SELECT 1 FROM everlog_subscription WHERE subscription = ? ORDER BY name FOR NO KEY UPDATE"
+_OPEN = """INSERT INTO everlog_lane VALUES (?, ?, ?, 'retrying', 0, 0, '', ?, NULL) ON CONFLICT DO NOTHING"""
 _PARK = "INSERT INTO everlog_parked SELECT ?, ?, unnest(?) ON CONFLICT DO NOTHING"
 _SET = """
-    INSERT INTO everlog_lane VALUES (?, ?, ?, ?, ?, ?, ?, NULL)
+    INSERT INTO everlog_lane VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL)
     ON CONFLICT (processor, key) DO UPDATE SET status = excluded.status, attempts = excluded.attempts,
         next_at = excluded.next_at, error = excluded.error"""
 _RETRY = f"""
@@ -40,6 +42,9 @@ _RETRY = f"""
     WHERE {_MATCHING}
     RETURNING 1"""
 _TAKE = "DELETE FROM everlog_parked WHERE processor = ? AND key = ? AND position = ?"
+_INTO_INBOX = f"""
+    WITH gone AS (DELETE FROM everlog_received WHERE processor = ? AND position = ? RETURNING *)
+    INSERT INTO everlog_inbox SELECT processor, incarnation, position, {ALL_PARTS} FROM gone ON CONFLICT DO NOTHING"""
 _CLOSE = "DELETE FROM everlog_lane WHERE processor = ? AND key = ?"
 _BEGIN = """
     UPDATE everlog_lane l SET attempts = attempts + 1
@@ -51,6 +56,9 @@ _FAILED = """
     UPDATE everlog_lane SET status = ?, attempts = ?, next_at = ?, error = ?
     WHERE processor = ? AND key = ? AND attempts = ?
     RETURNING 1"""
+_PUT_FEED = f"""
+    INSERT INTO everlog_feed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (partition) DO UPDATE SET ({FEED}) = ROW ({", ".join([f"excluded.{name}" for name in Feed._fields])})"""
 _TRY_REST = """UPDATE everlog_lane SET status = 'retrying', attempts = 0, next_at = 0, waits_for = NULL
     WHERE processor = ? AND key = ?"""
 _LET_WAITING_GO = """UPDATE everlog_lane SET status = 'retrying', next_at = 0, waits_for = NULL
@@ -75,9 +83,11 @@ class PostgresLanes:
         sql = "SELECT key FROM everlog_lane WHERE processor = ? AND key = ANY(?)"
         return {given(key) for (key,) in self._connections.rows(sql, (processor, texts(wanted)))}
 
-    def due(self, processor: str, now: int, limit: int) -> list[Lane]:
-        sql = f"{_LANE} WHERE processor = ? AND status = 'retrying' AND next_at <= ? ORDER BY next_at LIMIT ?"
-        return [_lane(row) for row in self._connections.rows(sql, (processor, now, limit))]
+    def due(self, processor: str, now: int, limit: int, keys: Slice = ALL_KEYS) -> list[Lane]:
+        sql = f"""{_LANE} WHERE processor = ? AND status = 'retrying' AND next_at <= ? AND hash % ? = ?
+            ORDER BY next_at LIMIT ?"""
+        values = (processor, now, keys.parts, keys.part, limit)
+        return [_lane(row) for row in self._connections.rows(sql, values)]
 
     def positions(self, processor: str, key: str, limit: int) -> list[int]:
         sql = "SELECT position FROM everlog_parked WHERE processor = ? AND key = ? ORDER BY position LIMIT ?"
@@ -99,13 +109,15 @@ class PostgresLanes:
     def park(self, effects: Effects, processor: str, key: str, positions: Sequence[int]) -> None:
         if not positions:
             return
-        effects.execute(_OPEN, (processor, kept(key), self._clock()))
+        effects.execute(_OPEN, (processor, kept(key), key_hash(key), self._clock()))
         effects.execute(_PARK, (processor, kept(key), int8s(positions)))
 
     def set(
         self, effects: Effects, processor: str, key: str, status: LaneStatus, attempts: int, next_at: int, error: str
     ) -> None:
-        effects.execute(_SET, (processor, kept(key), status, attempts, next_at, shown(error), self._clock()))
+        effects.execute(
+            _SET, (processor, kept(key), key_hash(key), status, attempts, next_at, shown(error), self._clock())
+        )
         if status == "parked":
             effects.execute(_PARK_WAITING, (processor, kept(key)))
 
@@ -134,6 +146,7 @@ class PostgresLanes:
     def done(self, effects: Effects, processor: str, key: str, position: int) -> bool:
         values = (processor, kept(key))
         effects.execute(_TAKE, (*values, position))
+        effects.execute(_INTO_INBOX, (processor, position))
         if effects.execute("SELECT 1 FROM everlog_parked WHERE processor = ? AND key = ? LIMIT 1", values):
             effects.execute("UPDATE everlog_lane SET attempts = 0 WHERE processor = ? AND key = ?", values)
             return False
@@ -164,6 +177,7 @@ class PostgresLanes:
                     f"lane {key!r} begins with the event at {lane.first} by now, not {position}: look again"
                 )
             effects.execute(_TAKE, (*values, position))
+            effects.execute(_INTO_INBOX, (processor, position))
             for statement in (_TRY_REST,) if lane.depth > 1 else (_CLOSE, _LET_WAITING_GO):
                 effects.execute(statement, values)
 
@@ -179,33 +193,36 @@ class PostgresMarks:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    def mark(self, effects: Effects, processor: str, upto: int) -> None:
+    def mark(self, effects: Effects, partition: str, upto: int) -> None:
         effects.execute(
             """INSERT INTO everlog_mark VALUES (?, 0, ?)
             ON CONFLICT (processor, position) DO UPDATE SET number = excluded.number""",
-            (processor, upto),
+            (partition, upto),
         )
 
-    def marked(self, processor: str) -> int:
+    def marked(self, partition: str) -> int:
         sql = "SELECT number FROM everlog_mark WHERE processor = ? AND position = 0"
-        found = self._connections.rows(sql, (processor,))
+        found = self._connections.rows(sql, (partition,))
         return found[0][0] if found else 0
 
-    def attempt(self, effects: Effects, processor: str, position: int) -> int:
+    def attempt(self, effects: Effects, partition: str, position: int) -> int:
         [(number,)] = effects.execute(
             """INSERT INTO everlog_mark AS m VALUES (?, ?, 1)
             ON CONFLICT (processor, position) DO UPDATE SET number = m.number + 1 RETURNING number""",
-            (processor, position),
+            (partition, position),
         )
         return int(number)
 
-    def clear(self, effects: Effects, processor: str, upto: int) -> None:
+    def clear(self, effects: Effects, partition: str, upto: int) -> None:
         effects.execute(
-            "DELETE FROM everlog_mark WHERE processor = ? AND position > 0 AND position <= ?", (processor, upto)
+            "DELETE FROM everlog_mark WHERE processor = ? AND position > 0 AND position <= ?", (partition, upto)
         )
 
 
 class PostgresInbox:
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
     def first(self, effects: Effects, consumer: str, incarnation: int, position: int, part: int) -> bool:
         added = effects.execute(
             "INSERT INTO everlog_inbox VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING 1",
@@ -213,9 +230,59 @@ class PostgresInbox:
         )
         return bool(added)
 
+    def known(self, consumer: str, incarnation: int, positions: Sequence[int]) -> set[int]:
+        sql = f"""SELECT position FROM everlog_inbox
+            WHERE consumer = ? AND incarnation = ? AND part = {ALL_PARTS} AND position = ANY(?)"""
+        return {row[0] for row in self._connections.rows(sql, (consumer, incarnation, int8s(positions)))}
+
+    def remember(self, effects: Effects, consumer: str, incarnation: int, positions: Sequence[int]) -> None:
+        sql = f"INSERT INTO everlog_inbox SELECT ?, ?, unnest(?), {ALL_PARTS} ON CONFLICT DO NOTHING"
+        effects.execute(sql, (consumer, incarnation, int8s(positions)))
+
+
+class PostgresReceived:
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def keep(self, effects: Effects, processor: str, incarnation: int, events: Sequence[StoredEvent]) -> None:
+        positions, packs = int8s([event.position for event in events]), blobs([packed(event) for event in events])
+        sql = "INSERT INTO everlog_received SELECT ?, p, ?, e FROM unnest(?, ?) AS t (p, e) ON CONFLICT DO NOTHING"
+        effects.execute(sql, (processor, incarnation, positions, packs))
+
+    def find(self, processor: str, incarnation: int, positions: Sequence[int]) -> set[int]:
+        sql = "SELECT position FROM everlog_received WHERE processor = ? AND incarnation = ? AND position = ANY(?)"
+        return {row[0] for row in self._connections.rows(sql, (processor, incarnation, int8s(positions)))}
+
+    def get(self, processor: str, position: int) -> StoredEvent | None:
+        sql = "SELECT event FROM everlog_received WHERE processor = ? AND position = ?"
+        found = self._connections.rows(sql, (processor, position))
+        return unpacked(found[0][0]) if found else None
+
+
+class PostgresFeeds:
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def get(self, partition: str) -> Feed | None:
+        found = self._connections.rows(f"SELECT {FEED} FROM everlog_feed WHERE partition = ?", (partition,))
+        return Feed(*found[0]) if found else None
+
+    def put(self, effects: Effects, partition: str, feed: Feed) -> None:
+        effects.execute(_PUT_FEED, (partition, *feed))
+
+    def accept(self, partition: str, source: str, incarnation: int, floor: int) -> None:
+        sql = "UPDATE everlog_feed SET source = ?, incarnation = ?, floor = ? WHERE partition = ? RETURNING 1"
+        written(self._connections, sql, (source, incarnation, floor, partition))
+
 
 def postgres_desk(connections: Connections, clock: Clock) -> Desk:
-    return Desk(PostgresLanes(connections, clock), PostgresMarks(connections), PostgresInbox())
+    return Desk(
+        PostgresLanes(connections, clock),
+        PostgresMarks(connections),
+        PostgresInbox(connections),
+        PostgresReceived(connections),
+        PostgresFeeds(connections),
+    )
 
 
 def _lane(row: Sequence[Any]) -> Lane:

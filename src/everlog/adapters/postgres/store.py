@@ -27,11 +27,15 @@ from everlog.adapters.postgres.inline import put_in_force
 from everlog.adapters.postgres.join import JoinedTransaction, joined
 from everlog.adapters.postgres.migrate import check, migrate, stored_format
 from everlog.adapters.postgres.read import COLUMNS, PAGED, PAYLOAD, Rows, bounded, read_log, read_stream
+from everlog.adapters.postgres.relays import PostgresRelays
 from everlog.adapters.postgres.roles import refuse_role
 from everlog.adapters.postgres.server import refuse_unsafe
 from everlog.adapters.postgres.settings import PostgresSettings
+from everlog.adapters.postgres.shadows import PostgresShadows
 from everlog.adapters.postgres.snapshots import PostgresSnapshots
 from everlog.adapters.postgres.streams import list_streams
+from everlog.adapters.postgres.tables import postgres_tables
+from everlog.adapters.postgres.timers import PostgresTimers
 from everlog.adapters.postgres.translate import TROUBLE, outcome_unknown, translated, unavailable
 from everlog.core.clock import Clock, system_clock
 from everlog.core.crash import CrashPoint, nothing
@@ -96,7 +100,11 @@ class PostgresStore:
         self.snapshots = PostgresSnapshots(self._connections)
         self.checkpoints = PostgresCheckpoints(self._connections, clock, lease_clock, crash)
         self.fold_states = PostgresFoldStates(self._connections)
+        self.tables = postgres_tables(self._connections)
+        self.shadows = PostgresShadows(self._connections, clock, lease_clock, crash)
         self.desk = postgres_desk(self._connections, clock)
+        self.timers = PostgresTimers(self._connections)
+        self.relays = PostgresRelays(self._connections)
         self.exact = PostgresExact(self._connections)
 
     def append(self, request: Append) -> Appended:

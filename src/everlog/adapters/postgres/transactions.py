@@ -14,7 +14,7 @@ from everlog.adapters.postgres.connections import Connections, lost, pauses
 from everlog.adapters.postgres.placeholders import translated_placeholders
 from everlog.adapters.postgres.translate import TROUBLE, outcome_unknown, translated, unavailable
 
-FROZEN_MS = 60_000
+FROZEN_SECONDS = 60.0
 """Who stands still for longer inside a transaction is cut off by the server: nobody could take over from them."""
 
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL idle_in_transaction_session_timeout = "
@@ -23,22 +23,25 @@ Row = tuple[Any, ...]
 
 
 @contextmanager
-def begun(connections: Connections, sql: str, values: Sequence[object]) -> Iterator[tuple[Connection, list[Row]]]:
+def begun(
+    connections: Connections, sql: str, values: Sequence[object], *, frozen_seconds: float = FROZEN_SECONDS
+) -> Iterator[tuple[Connection, list[Row]]]:
     """A transaction, and the rows of the statement that began it. It ends with `commit`, or is rolled back."""
     with ExitStack() as held:
         with translated():
-            connection, rows = _begin(held, connections, translated_placeholders(sql), values)
+            connection, rows = _begin(held, connections, translated_placeholders(sql), values, frozen_seconds)
         yield connection, rows
 
 
 def _begin(
-    held: ExitStack, connections: Connections, statement: str, values: Sequence[object]
+    held: ExitStack, connections: Connections, statement: str, values: Sequence[object], frozen_seconds: float
 ) -> tuple[Connection, list[Row]]:
     """Where the connection is lost nothing has happened yet, so it is begun on another.
 
     Not in a pipeline: psycopg ends one with a Flush, and after that the server does not count how long we are idle.
     """
-    begin = f"{_BEGIN}{FROZEN_MS}; {_bound(connections.settings.lock_timeout)}"
+    bound = _bound(connections.settings.lock_timeout)
+    begin = f"{_BEGIN}{math.ceil(frozen_seconds * 1000)}; {bound}; {connections.begin}"
     until = time.monotonic() + connections.settings.lock_timeout
     for pause in pauses():
         with ExitStack() as taken:
@@ -82,6 +85,8 @@ def written(
         try:
             with connection.pipeline(), connection.transaction():
                 connection.execute(bound)
+                if connections.begin:
+                    connection.execute(connections.begin)
                 done = connection.execute(statement, values, binary=True)
         except LockNotAvailable:
             if patience is None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from everlog.adapters.sqlite.forks import ForkGate
 from everlog.adapters.sqlite.settings import SqliteSettings
@@ -29,10 +30,11 @@ OLDEST_SQLITE = (3, 37, 0)  # STRICT tables
 class Connections:
     """Opened lazily, reopened after a fork or an I/O error. `write()` holds the turnstile."""
 
-    def __init__(self, settings: SqliteSettings, counters: Counters) -> None:
+    def __init__(self, settings: SqliteSettings, counters: Counters, *, beside: Path | None = None) -> None:
+        """`beside` is a file that can be read too, and in which names are looked up that this one does not know."""
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise IncompatibleStore(f"SQLite {sqlite3.sqlite_version} is too old: everlog needs 3.37 or newer")
-        self.settings, self._counters = settings, counters
+        self.settings, self._counters, self._beside = settings, counters, beside
         self._temporary = None if settings.path else tempfile.TemporaryDirectory(prefix="everlog-")
         folder = Path(self._temporary.name) if self._temporary else None
         # Absolute, because connections are opened later too, when the process may be in another folder.
@@ -124,7 +126,7 @@ class Connections:
         if self._pages >= self.settings.checkpoint_pages:
             # The append is committed, so its answer stands: a checkpoint that fails is due again after the next one.
             with suppress(sqlite3.Error):
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+                connection.execute("PRAGMA main.wal_checkpoint(PASSIVE)").fetchall()
                 self._pages = 0
 
     def close(self) -> None:
@@ -193,13 +195,15 @@ class Connections:
             raise closed()
         try:
             connection = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=5.0
+                self.path, isolation_level=None, check_same_thread=False, cached_statements=256, timeout=5.0, uri=True
             )
         except sqlite3.Error as error:
             raise unavailable(error) from error
         try:
             connection.execute(f"PRAGMA synchronous={self.settings.synchronous}")
             connection.execute("PRAGMA wal_autocheckpoint=0")
+            if self._beside is not None:
+                connection.execute("ATTACH ? AS beside", (f"file:{quote(str(self._beside))}?mode=ro",))
             if reading:
                 connection.execute("PRAGMA query_only=1")
         except sqlite3.DatabaseError as error:
@@ -209,7 +213,7 @@ class Connections:
 
     def _create_or_check(self) -> None:
         try:
-            if self._writing().execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+            if self._writing().execute("PRAGMA main.journal_mode=WAL").fetchone()[0] != "wal":
                 raise IncompatibleStore(f"{self.path} cannot use a write-ahead log: put it on a local file system")
             with suppress(StoreUnavailable):  # who writes tries again; a full disk keeps nobody from reading
                 self._settle()

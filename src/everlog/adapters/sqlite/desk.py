@@ -1,13 +1,15 @@
-"""Lanes, marks and inbox on the log's own file."""
+"""Lanes, marks, inbox and what came from brokers, on the log's own file."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from everlog.adapters.sqlite.connections import Connections
 from everlog.adapters.sqlite.translate import translated
 from everlog.core.clock import Clock
+from everlog.core.envelope import StoredEvent
 from everlog.core.errors import InvalidInput, NotFound
-from everlog.processing.contract import Desk, Lane, LaneFilter, LaneStatus
+from everlog.processing.contract import ALL_PARTS, FEED, Desk, Feed, Lane, LaneFilter, LaneStatus, packed, unpacked
 from everlog.subscription.contract import Effects
+from everlog.subscription.partition import ALL_KEYS, Slice, key_hash
 
 _PAGE = 500
 _LANE = """SELECT processor, key, status, attempts, next_at, error, since,
@@ -25,6 +27,10 @@ _RETRY = """
     WHERE processor = ?1 AND (?3 IS NULL OR key = ?3)
         AND (?4 IS NULL OR key >= ?4 || '/' AND key < ?4 || '0') AND (?5 IS NULL OR instr(error, ?5) > 0)"""
 _TAKE = "DELETE FROM everlog_parked WHERE processor = ? AND key = ? AND position = ?"
+_INTO_INBOX = f"""INSERT INTO everlog_inbox
+    SELECT processor, incarnation, position, {ALL_PARTS} FROM everlog_received WHERE processor = ? AND position = ?
+    ON CONFLICT DO NOTHING"""
+_FORGET = "DELETE FROM everlog_received WHERE processor = ? AND position = ?"
 _CLOSE = "DELETE FROM everlog_lane WHERE processor = ? AND key = ?"
 _BEGIN = """
     UPDATE everlog_lane SET attempts = attempts + 1
@@ -61,9 +67,11 @@ class SqliteLanes:
             found.update(row[0] for row in self._connections.rows(sql, [processor, *page]))
         return found
 
-    def due(self, processor: str, now: int, limit: int) -> list[Lane]:
-        sql = f"{_LANE} WHERE processor = ? AND status = 'retrying' AND next_at <= ? ORDER BY next_at LIMIT ?"
-        return [Lane(*row) for row in self._connections.rows(sql, (processor, now, limit))]
+    def due(self, processor: str, now: int, limit: int, keys: Slice = ALL_KEYS) -> list[Lane]:
+        sql = f"""{_LANE} WHERE processor = ? AND status = 'retrying' AND next_at <= ? AND hash % ? = ?
+            ORDER BY next_at LIMIT ?"""
+        values = (processor, now, keys.parts, keys.part, limit)
+        return [Lane(*row) for row in self._connections.rows(sql, values)]
 
     def positions(self, processor: str, key: str, limit: int) -> list[int]:
         sql = "SELECT position FROM everlog_parked WHERE processor = ? AND key = ? ORDER BY position LIMIT ?"
@@ -88,8 +96,8 @@ class SqliteLanes:
         if not positions:
             return
         effects.execute(
-            "INSERT INTO everlog_lane VALUES (?, ?, 'retrying', 0, 0, '', ?, NULL) ON CONFLICT DO NOTHING",
-            (processor, key, self._clock()),
+            "INSERT INTO everlog_lane VALUES (?, ?, ?, 'retrying', 0, 0, '', ?, NULL) ON CONFLICT DO NOTHING",
+            (processor, key, key_hash(key), self._clock()),
         )
         effects.connection.executemany("INSERT OR IGNORE INTO everlog_parked VALUES (?, ?, ?)", rows)
 
@@ -97,9 +105,9 @@ class SqliteLanes:
         self, effects: Effects, processor: str, key: str, status: LaneStatus, attempts: int, next_at: int, error: str
     ) -> None:
         effects.execute(
-            """INSERT INTO everlog_lane VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL)
+            """INSERT INTO everlog_lane VALUES (?1, ?2, ?8, ?3, ?4, ?5, ?6, ?7, NULL)
             ON CONFLICT (processor, key) DO UPDATE SET status = ?3, attempts = ?4, next_at = ?5, error = ?6""",
-            (processor, key, status, attempts, next_at, error, self._clock()),
+            (processor, key, status, attempts, next_at, error, self._clock(), key_hash(key)),
         )
         if status == "parked":
             effects.execute(_PARK_WAITING, (processor, key))
@@ -128,6 +136,8 @@ class SqliteLanes:
     def done(self, effects: Effects, processor: str, key: str, position: int) -> bool:
         values = (processor, key)
         effects.execute(_TAKE, (*values, position))
+        for statement in (_INTO_INBOX, _FORGET):
+            effects.execute(statement, (processor, position))
         if effects.execute("SELECT 1 FROM everlog_parked WHERE processor = ? AND key = ? LIMIT 1", values):
             effects.execute("UPDATE everlog_lane SET attempts = 0 WHERE processor = ? AND key = ?", values)
             return False
@@ -158,6 +168,8 @@ class SqliteLanes:
                     f"lane {key!r} begins with the event at {lane.first} by now, not {position}: look again"
                 )
             connection.execute(_TAKE, (*values, position))
+            for statement in (_INTO_INBOX, _FORGET):
+                connection.execute(statement, (processor, position))
             for statement in (_TRY_REST,) if lane.depth > 1 else (_CLOSE, _LET_WAITING_GO):
                 connection.execute(statement, values)
 
@@ -166,33 +178,36 @@ class SqliteMarks:
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
 
-    def mark(self, effects: Effects, processor: str, upto: int) -> None:
+    def mark(self, effects: Effects, partition: str, upto: int) -> None:
         effects.execute(
             "INSERT INTO everlog_mark VALUES (?1, 0, ?2) ON CONFLICT (processor, position) DO UPDATE SET number = ?2",
-            (processor, upto),
+            (partition, upto),
         )
 
-    def marked(self, processor: str) -> int:
+    def marked(self, partition: str) -> int:
         found = self._connections.rows(
-            "SELECT number FROM everlog_mark WHERE processor = ? AND position = 0", (processor,)
+            "SELECT number FROM everlog_mark WHERE processor = ? AND position = 0", (partition,)
         )
         return found[0][0] if found else 0
 
-    def attempt(self, effects: Effects, processor: str, position: int) -> int:
+    def attempt(self, effects: Effects, partition: str, position: int) -> int:
         [(number,)] = effects.execute(
             """INSERT INTO everlog_mark VALUES (?, ?, 1)
             ON CONFLICT (processor, position) DO UPDATE SET number = number + 1 RETURNING number""",
-            (processor, position),
+            (partition, position),
         )
         return int(number)
 
-    def clear(self, effects: Effects, processor: str, upto: int) -> None:
+    def clear(self, effects: Effects, partition: str, upto: int) -> None:
         effects.execute(
-            "DELETE FROM everlog_mark WHERE processor = ? AND position > 0 AND position <= ?", (processor, upto)
+            "DELETE FROM everlog_mark WHERE processor = ? AND position > 0 AND position <= ?", (partition, upto)
         )
 
 
 class SqliteInbox:
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
     def first(self, effects: Effects, consumer: str, incarnation: int, position: int, part: int) -> bool:
         added = effects.execute(
             "INSERT INTO everlog_inbox VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING RETURNING 1",
@@ -200,9 +215,69 @@ class SqliteInbox:
         )
         return bool(added)
 
+    def known(self, consumer: str, incarnation: int, positions: Sequence[int]) -> set[int]:
+        sql = f"""SELECT position FROM everlog_inbox
+            WHERE consumer = ? AND incarnation = ? AND part = {ALL_PARTS} AND position IN"""
+        return _found(self._connections, sql, (consumer, incarnation), positions)
+
+    def remember(self, effects: Effects, consumer: str, incarnation: int, positions: Sequence[int]) -> None:
+        rows = [(consumer, incarnation, position, ALL_PARTS) for position in positions]
+        effects.connection.executemany("INSERT OR IGNORE INTO everlog_inbox VALUES (?, ?, ?, ?)", rows)
+
+
+class SqliteReceived:
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def keep(self, effects: Effects, processor: str, incarnation: int, events: Sequence[StoredEvent]) -> None:
+        rows = [(processor, event.position, incarnation, packed(event)) for event in events]
+        effects.connection.executemany("INSERT OR IGNORE INTO everlog_received VALUES (?, ?, ?, ?)", rows)
+
+    def find(self, processor: str, incarnation: int, positions: Sequence[int]) -> set[int]:
+        sql = "SELECT position FROM everlog_received WHERE processor = ? AND incarnation = ? AND position IN"
+        return _found(self._connections, sql, (processor, incarnation), positions)
+
+    def get(self, processor: str, position: int) -> StoredEvent | None:
+        sql = "SELECT event FROM everlog_received WHERE processor = ? AND position = ?"
+        found = self._connections.rows(sql, (processor, position))
+        return unpacked(found[0][0]) if found else None
+
+
+class SqliteFeeds:
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def get(self, partition: str) -> Feed | None:
+        found = self._connections.rows(f"SELECT {FEED} FROM everlog_feed WHERE partition = ?", (partition,))
+        return Feed(*found[0]) if found else None
+
+    def put(self, effects: Effects, partition: str, feed: Feed) -> None:
+        effects.execute("INSERT OR REPLACE INTO everlog_feed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (partition, *feed))
+
+    def accept(self, partition: str, source: str, incarnation: int, floor: int) -> None:
+        with translated(), self._connections.committing() as connection:
+            connection.execute(
+                "UPDATE everlog_feed SET source = ?, incarnation = ?, floor = ? WHERE partition = ?",
+                (source, incarnation, floor, partition),
+            )
+
 
 def sqlite_desk(connections: Connections, clock: Clock) -> Desk:
-    return Desk(SqliteLanes(connections, clock), SqliteMarks(connections), SqliteInbox())
+    return Desk(
+        SqliteLanes(connections, clock),
+        SqliteMarks(connections),
+        SqliteInbox(connections),
+        SqliteReceived(connections),
+        SqliteFeeds(connections),
+    )
+
+
+def _found(connections: Connections, sql: str, values: Sequence[object], positions: Sequence[int]) -> set[int]:
+    found: set[int] = set()
+    for start in range(0, len(positions), _PAGE):
+        page = positions[start : start + _PAGE]
+        found.update(row[0] for row in connections.rows(f"{sql} ({', '.join('?' * len(page))})", [*values, *page]))
+    return found
 
 
 def _values(where: LaneFilter) -> list[object]:

@@ -142,10 +142,15 @@ BEGIN
     SELECT raise(ABORT, 'everlog: the head only moves forward');
 END;
 
--- Following: a row a subscription, moved in the transaction of the effect it covers.
+-- Following: a row a partition of a subscription, moved in the transaction of the effect it covers.
 CREATE TABLE everlog_subscription (
     name            TEXT PRIMARY KEY,
-    kind            TEXT NOT NULL CHECK (kind IN ('projection', 'processor')),
+    subscription    TEXT NOT NULL,
+    part            INTEGER NOT NULL,  -- 0 .. parts - 1
+    parts           INTEGER NOT NULL,
+    until           INTEGER,           -- where it ends, while the subscription is divided anew
+    build           INTEGER NOT NULL,  -- under which number a projection keeps its states
+    kind            TEXT NOT NULL CHECK (kind IN ('projection', 'processor', 'relay')),
     version         INTEGER NOT NULL,
     position        INTEGER NOT NULL,
     status          TEXT NOT NULL CHECK (status IN ('running', 'paused', 'failed', 'stopped')),
@@ -159,6 +164,15 @@ CREATE TABLE everlog_subscription (
     anew            INTEGER NOT NULL   -- 1: sent back, and what an earlier build left is not cleared yet
 ) STRICT, WITHOUT ROWID;
 
+-- Workers that share the partitions of a subscription; like leases, on the boot clock.
+CREATE TABLE everlog_attendance (
+    subscription TEXT NOT NULL,
+    owner        TEXT NOT NULL,
+    boot         TEXT NOT NULL,
+    until        INTEGER NOT NULL,
+    PRIMARY KEY (subscription, owner)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE everlog_fold (
     projection TEXT NOT NULL,
     version    INTEGER NOT NULL,
@@ -169,10 +183,24 @@ CREATE TABLE everlog_fold (
     PRIMARY KEY (projection, version, tenant, key)
 ) STRICT, WITHOUT ROWID;
 
+-- Timers of processes, made from the log: what is due next lies first in the index.
+CREATE TABLE everlog_timer (
+    tenant   TEXT NOT NULL,
+    stream   TEXT NOT NULL,
+    name     TEXT NOT NULL,
+    expected INTEGER NOT NULL,  -- 1: something is expected by then
+    due_at   INTEGER NOT NULL,
+    set_by   BLOB NOT NULL,     -- the event that set it
+    PRIMARY KEY (tenant, stream, name)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX everlog_timer_due ON everlog_timer (due_at, tenant, stream, name);
+
 -- Lanes of processors: a failing key, and the positions that wait behind it in order.
 CREATE TABLE everlog_lane (
     processor TEXT NOT NULL,
     key       TEXT NOT NULL,
+    hash      INTEGER NOT NULL,   -- of the key: which partition tries it
     status    TEXT NOT NULL CHECK (status IN ('retrying', 'parked', 'waiting')),
     attempts  INTEGER NOT NULL,
     next_at   INTEGER NOT NULL,
@@ -205,4 +233,44 @@ CREATE TABLE everlog_inbox (
     position    INTEGER NOT NULL,
     part        INTEGER NOT NULL,
     PRIMARY KEY (consumer, incarnation, position, part)
+) STRICT, WITHOUT ROWID;
+
+-- Events from a broker that lie in lanes, for the log they come from may be out of sight.
+CREATE TABLE everlog_received (
+    processor   TEXT NOT NULL,
+    position    INTEGER NOT NULL,
+    incarnation INTEGER NOT NULL,
+    event       BLOB NOT NULL,
+    PRIMARY KEY (processor, position)
+) STRICT, WITHOUT ROWID;
+
+-- How far a subscription that is fed by a broker came in the broker's stream.
+CREATE TABLE everlog_feed (
+    partition   TEXT PRIMARY KEY,
+    source      TEXT NOT NULL,     -- of the messages: which log they are from
+    incarnation INTEGER NOT NULL,
+    stream      TEXT NOT NULL,
+    created     INTEGER NOT NULL,  -- tells one life of the broker's stream from the next
+    sequence    INTEGER NOT NULL,
+    read        INTEGER NOT NULL,  -- the position of the event at that sequence
+    position    INTEGER NOT NULL,  -- the checkpoint as of then
+    floor       INTEGER NOT NULL   -- up to here everything counts as handled
+) STRICT, WITHOUT ROWID;
+
+-- What a relay knows of the broker's copy, and what is wrong with it.
+CREATE TABLE everlog_relay (
+    relay       TEXT PRIMARY KEY,
+    stream      TEXT NOT NULL,
+    created     INTEGER NOT NULL,  -- tells one life of the broker's stream from the next
+    sequence    INTEGER NOT NULL,  -- of the last message, whose event lies at position
+    messages    INTEGER NOT NULL,
+    position    INTEGER NOT NULL,
+    part        INTEGER NOT NULL,
+    incarnation INTEGER NOT NULL,
+    digest      BLOB NOT NULL,
+    first       INTEGER NOT NULL,  -- behind here the copy begins
+    refill      INTEGER,           -- a person wants what lies from there on sent again
+    trouble     TEXT NOT NULL,
+    since       INTEGER NOT NULL,
+    warnings    TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -15,9 +15,13 @@ from everlog.adapters.sqlite.folds import SqliteFoldStates
 from everlog.adapters.sqlite.inline import put_in_force
 from everlog.adapters.sqlite.join import JoinedTransaction, joined
 from everlog.adapters.sqlite.read import COLUMNS, PAYLOAD, read_log, read_stream, take_page
+from everlog.adapters.sqlite.relays import SqliteRelays
 from everlog.adapters.sqlite.settings import SqliteSettings
+from everlog.adapters.sqlite.shadows import SqliteShadows
 from everlog.adapters.sqlite.snapshots import SqliteSnapshots
 from everlog.adapters.sqlite.streams import list_streams
+from everlog.adapters.sqlite.tables import sqlite_tables
+from everlog.adapters.sqlite.timers import SqliteTimers
 from everlog.adapters.sqlite.translate import translated
 from everlog.core.clock import Clock, system_clock
 from everlog.core.crash import CrashPoint, nothing
@@ -68,7 +72,11 @@ class SqliteStore:
         self.snapshots = SqliteSnapshots(self._connections)
         self.checkpoints = SqliteCheckpoints(self._connections, clock, lease_clock, crash)
         self.fold_states = SqliteFoldStates(self._connections)
+        self.tables = sqlite_tables(self._connections)
+        self.shadows = SqliteShadows(self._connections, clock, lease_clock, crash)
         self.desk = sqlite_desk(self._connections, clock)
+        self.timers = SqliteTimers(self._connections)
+        self.relays = SqliteRelays(self._connections)
         self.exact = SqliteExact(self._connections)
 
     def append(self, request: Append) -> Appended:

@@ -9,7 +9,7 @@ It needs pytest. After each test the log must be sound: positions 1..n without h
 import pytest
 
 # Before the modules that assert are imported, or a failure would show no values.
-pytest.register_assert_rewrite(f"{__name__}.events", f"{__name__}.topics")
+pytest.register_assert_rewrite(f"{__name__}.events", f"{__name__}.timing", f"{__name__}.topics")
 
 from everlog.testing.conformance.events import SettableClock, append, everything, new_event, request  # noqa: E402
 from everlog.testing.conformance.suite import Connect, OpenStore, store_conformance  # noqa: E402

@@ -1,13 +1,11 @@
 """`python -m everlog.testing.postgres run [--data DIR] -- COMMAND…`: a command with a PostgreSQL beside it."""
 
 import argparse
-import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
-from types import FrameType
 
+from everlog.testing.beside import run
 from everlog.testing.postgres.binaries import PostgresNotFound
 from everlog.testing.postgres.running import running
 from everlog.testing.postgres.server import PostgresFailed
@@ -25,33 +23,6 @@ def main() -> int:
         return 125  # as `env` and `timeout` say that it was they who failed, not the command
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-
-
-def run(command: list[str], environment: dict[str, str]) -> int:
-    """Run a command to its end, pass on what we are told, and answer as a shell would."""
-    told: list[int] = []
-    child: subprocess.Popen[bytes] | None = None
-
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        told.append(number)
-        # At a terminal, Ctrl-C reaches the command without us.
-        if child is not None and not (number == signal.SIGINT and sys.stdin.isatty()):
-            child.send_signal(number)
-
-    # Handlers, not SIG_IGN: the command would inherit that.
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        child = subprocess.Popen(command, env={**os.environ, **environment})
-        for number in told:  # before there was anybody to tell
-            child.send_signal(number)
-        status = child.wait()
-    except FileNotFoundError:
-        print(f"{command[0]}: no such command", file=sys.stderr)
-        return 127
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return status if status >= 0 else 128 - status
 
 
 def _arguments() -> argparse.Namespace:

@@ -105,10 +105,15 @@ CREATE TRIGGER everlog_forward_only BEFORE UPDATE ON everlog_log FOR EACH ROW
 WHEN (NEW.log_id <> OLD.log_id AND OLD.position > 0 OR NEW.position < OLD.position OR NEW.recorded_at < OLD.recorded_at)
 EXECUTE FUNCTION everlog_refuse('the head only moves forward');
 
--- Following: a row a subscription, moved in the transaction of the effect it covers.
+-- Following: a row a partition of a subscription, moved in the transaction of the effect it covers.
 CREATE TABLE everlog_subscription (
     name            text COLLATE "C" PRIMARY KEY,
-    kind            text NOT NULL CHECK (kind IN ('projection', 'processor')),
+    subscription    text COLLATE "C" NOT NULL,
+    part            bigint NOT NULL,  -- 0 .. parts - 1
+    parts           bigint NOT NULL,
+    until           bigint,           -- where it ends, while the subscription is divided anew
+    build           bigint NOT NULL,  -- under which number a projection keeps its states
+    kind            text NOT NULL CHECK (kind IN ('projection', 'processor', 'relay')),
     version         bigint NOT NULL,
     position        bigint NOT NULL,
     status          text NOT NULL CHECK (status IN ('running', 'paused', 'failed', 'stopped')),
@@ -121,6 +126,14 @@ CREATE TABLE everlog_subscription (
     anew            boolean NOT NULL  -- sent back, and what an earlier build left is not cleared yet
 ) WITH (fillfactor = 50);
 
+-- Workers that share the partitions of a subscription.
+CREATE TABLE everlog_attendance (
+    subscription text COLLATE "C" NOT NULL,
+    owner        text COLLATE "C" NOT NULL,
+    until        bigint NOT NULL,  -- microseconds of the database's clock
+    PRIMARY KEY (subscription, owner)
+);
+
 CREATE TABLE everlog_fold (
     projection text COLLATE "C" NOT NULL,
     version    bigint NOT NULL,
@@ -131,10 +144,24 @@ CREATE TABLE everlog_fold (
     PRIMARY KEY (projection, version, tenant, key)
 );
 
+-- Timers of processes, made from the log: what is due next lies first in the index.
+CREATE TABLE everlog_timer (
+    tenant   text COLLATE "C" NOT NULL,
+    stream   text COLLATE "C" NOT NULL,
+    name     text COLLATE "C" NOT NULL,
+    expected bigint NOT NULL,  -- 1: something is expected by then
+    due_at   bigint NOT NULL,
+    set_by   bytea NOT NULL,   -- the event that set it
+    PRIMARY KEY (tenant, stream, name)
+);
+
+CREATE INDEX everlog_timer_due ON everlog_timer (due_at, tenant, stream, name);
+
 -- Lanes of processors: a failing key, and the positions that wait behind it in order.
 CREATE TABLE everlog_lane (
     processor text COLLATE "C" NOT NULL,
     key       text COLLATE "C" NOT NULL,
+    hash      bigint NOT NULL,    -- of the key: which partition tries it
     status    text NOT NULL CHECK (status IN ('retrying', 'parked', 'waiting')),
     attempts  bigint NOT NULL,
     next_at   bigint NOT NULL,
@@ -169,6 +196,46 @@ CREATE TABLE everlog_inbox (
     PRIMARY KEY (consumer, incarnation, position, part)
 );
 
+-- Events from a broker that lie in lanes, for the log they come from may be out of sight.
+CREATE TABLE everlog_received (
+    processor   text COLLATE "C" NOT NULL,
+    position    bigint NOT NULL,
+    incarnation bigint NOT NULL,
+    event       bytea NOT NULL,
+    PRIMARY KEY (processor, position)
+);
+
+-- How far a subscription that is fed by a broker came in the broker's stream.
+CREATE TABLE everlog_feed (
+    partition   text COLLATE "C" PRIMARY KEY,
+    source      text COLLATE "C" NOT NULL,  -- of the messages: which log they are from
+    incarnation bigint NOT NULL,
+    stream      text COLLATE "C" NOT NULL,
+    created     bigint NOT NULL,  -- tells one life of the broker's stream from the next
+    sequence    bigint NOT NULL,
+    read        bigint NOT NULL,  -- the position of the event at that sequence
+    position    bigint NOT NULL,  -- the checkpoint as of then
+    floor       bigint NOT NULL   -- up to here everything counts as handled
+) WITH (fillfactor = 50);
+
+-- What a relay knows of the broker's copy, and what is wrong with it.
+CREATE TABLE everlog_relay (
+    relay       text COLLATE "C" PRIMARY KEY,
+    stream      text NOT NULL,
+    created     bigint NOT NULL,  -- tells one life of the broker's stream from the next
+    sequence    bigint NOT NULL,  -- of the last message, whose event lies at position
+    messages    bigint NOT NULL,
+    position    bigint NOT NULL,
+    part        bigint NOT NULL,
+    incarnation bigint NOT NULL,
+    digest      bytea NOT NULL,
+    first       bigint NOT NULL,  -- behind here the copy begins
+    refill      bigint,           -- a person wants what lies from there on sent again
+    trouble     text NOT NULL,
+    since       bigint NOT NULL,
+    warnings    text NOT NULL
+) WITH (fillfactor = 50);
+
 -- Whoever is not the owner sees what a policy shows: rows of the tenant the transaction is bound to, or nothing.
 ALTER TABLE everlog_log ENABLE ROW LEVEL SECURITY;
 ALTER TABLE everlog_event ENABLE ROW LEVEL SECURITY;
@@ -177,11 +244,16 @@ ALTER TABLE everlog_tag ENABLE ROW LEVEL SECURITY;
 ALTER TABLE everlog_release ENABLE ROW LEVEL SECURITY;
 ALTER TABLE everlog_snapshot ENABLE ROW LEVEL SECURITY;
 ALTER TABLE everlog_subscription ENABLE ROW LEVEL SECURITY;
+ALTER TABLE everlog_attendance ENABLE ROW LEVEL SECURITY;
 ALTER TABLE everlog_fold ENABLE ROW LEVEL SECURITY;
+ALTER TABLE everlog_timer ENABLE ROW LEVEL SECURITY;
 ALTER TABLE everlog_lane ENABLE ROW LEVEL SECURITY;
 ALTER TABLE everlog_parked ENABLE ROW LEVEL SECURITY;
 ALTER TABLE everlog_mark ENABLE ROW LEVEL SECURITY;
 ALTER TABLE everlog_inbox ENABLE ROW LEVEL SECURITY;
+ALTER TABLE everlog_received ENABLE ROW LEVEL SECURITY;
+ALTER TABLE everlog_feed ENABLE ROW LEVEL SECURITY;
+ALTER TABLE everlog_relay ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY everlog_tenant ON everlog_event FOR SELECT USING (tenant = current_setting('everlog.tenant', true));
 CREATE POLICY everlog_tenant ON everlog_payload FOR SELECT USING (tenant = current_setting('everlog.tenant', true));

@@ -8,7 +8,7 @@ TestSqlite = following_conformance(
 import pytest
 
 # Before the modules that assert are imported, or a failure would show no values.
-for _topic in ("checkpoints", "fences", "folds", "inbox", "lanes", "marks", "operators"):
+for _topic in ("brokers", "checkpoints", "fences", "folds", "inbox", "lanes", "marks", "operators"):
     pytest.register_assert_rewrite(f"{__name__}.{_topic}")
 
 from everlog.testing.conformance.following.suite import OpenFollowing, following_conformance  # noqa: E402

@@ -137,6 +137,22 @@ def test_a_checkpoint_never_goes_back(following: Following) -> None:
     assert (_effects(following), progress(following).position) == (b"1", 7)
 
 
+def test_an_owner_goes_back_unless_another_has_come(following: Following) -> None:
+    stale = claimed(following)
+    with following.checkpoints.transaction(stale, 7):
+        pass
+    following.checkpoints.leave(stale)
+    claim = claimed(following, owner="bob")
+    with pytest.raises(Fenced):
+        following.checkpoints.go_back(stale, 2)
+    assert progress(following).position == 7
+    following.checkpoints.go_back(claim, 3)
+    with pytest.raises(Fenced), following.checkpoints.transaction(claim, 8):
+        pass
+    assert (progress(following).position, progress(following).owner) == (3, "")
+    assert claimed(following).position == 3
+
+
 def test_two_subscriptions_do_not_fence_each_other(following: Following) -> None:
     one, two = claimed(following), claimed(following, "other", "bob")
     claimed(following, "other", "bob")

@@ -84,16 +84,6 @@ def test_one_version_is_cleared(following: Following) -> None:
     assert len(list(following.fold_states.all("other", 1, None))) == 1
 
 
-def test_every_version_but_one_is_cleared(following: Following) -> None:
-    for version in (1, 2, 3):
-        _keep(following, [_state("k")], version=version)
-    _keep(following, [_state("k")], name="other")
-    with following.checkpoints.transaction(claimed(following, NAME), 1) as effects:
-        following.fold_states.keep_only(effects, NAME, 2)
-    assert [len(_all(following, version=version)) for version in (1, 2, 3)] == [0, 1, 0]
-    assert len(list(following.fold_states.all("other", 1, None))) == 1
-
-
 def test_what_was_cleared_is_back_when_the_block_raises(following: Following) -> None:
     _keep(following, [_state("k")])
     with (

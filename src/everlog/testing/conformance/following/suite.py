@@ -9,7 +9,18 @@ import pytest
 
 from everlog.core.clock import Clock
 from everlog.testing.conformance.events import SettableClock
-from everlog.testing.conformance.following import checkpoints, fences, folds, inbox, lanes, marks, operators
+from everlog.testing.conformance.following import (
+    brokers,
+    builds,
+    checkpoints,
+    fences,
+    folds,
+    inbox,
+    lanes,
+    marks,
+    operators,
+    partitions,
+)
 from everlog.testing.conformance.following.words import Following, SettableLease
 
 LeaseClock = Callable[[], tuple[str, int]]
@@ -18,7 +29,7 @@ LeaseClock = Callable[[], tuple[str, int]]
 OpenFollowing = Callable[[Path, Clock, LeaseClock], Following]
 """Opens the database kept in a folder, and makes it when there is none. Both clocks are the suite's own."""
 
-_TOPICS = (checkpoints, fences, folds, lanes, operators, marks, inbox)
+_TOPICS = (brokers, checkpoints, partitions, builds, fences, folds, lanes, operators, marks, inbox)
 
 
 def following_conformance(open: OpenFollowing, *, shared: bool = True, boots: bool = True) -> type:

@@ -1,0 +1,59 @@
+"""Messages that a consumer gave up, kept in a stream beside: one subject a letter, so that none is there twice."""
+
+from nats.aio.client import Client
+
+from everlog.adapters.nats.connection import ApiError, checked
+from everlog.adapters.nats.settings import NatsSettings
+from everlog.adapters.nats.streams import NO_STREAM, describe, ensure_stream, held
+from everlog.relay.contract import BrokerUnavailable, Consumer, DeadLetter, Delivered
+from everlog.relay.subjects import name_of, word
+
+_THERE = (10070, 10071, 10164)
+_REASON, _OF, _SUBJECT = "Everlog-Reason", "Everlog-Of", "Everlog-Subject"
+
+
+def stream_of(settings: NatsSettings) -> str:
+    return f"{settings.stream}-dead"
+
+
+async def bury(client: Client, settings: NatsSettings, consumer: Consumer, letter: Delivered, reason: str) -> None:
+    """Returns when it is kept."""
+    stream, message = stream_of(settings), letter.message
+    await ensure_stream(client, settings, stream, f"{stream}.>")
+    subject = f"{stream}.{word(consumer.name)}.{letter.created}.{letter.sequence}"
+    headers = {
+        **message.headers,
+        _REASON: " ".join(reason.split())[:2000] or "no reason given",
+        _OF: message.id or "-",
+        _SUBJECT: message.subject,
+        "Nats-Expected-Last-Subject-Sequence": "0",
+    }
+    answer = await client.request(subject, message.body, timeout=60, headers=headers)
+    try:
+        checked(answer.data)
+    except ApiError as error:
+        if error.code not in _THERE:
+            raise BrokerUnavailable(f"stream {stream} refused a dead letter: {error}") from error
+
+
+async def letters(client: Client, settings: NatsSettings, consumer: str | None, limit: int) -> list[DeadLetter]:
+    stream, found = stream_of(settings), list[DeadLetter]()
+    subject = f"{stream}.>" if consumer is None else f"{stream}.{word(consumer)}.>"
+    at = 0
+    try:
+        await describe(client, stream)
+    except ApiError as error:
+        if error.code == NO_STREAM:
+            return []
+        raise
+    while len(found) < limit:
+        letter = await held(client, stream, {"seq": at + 1, "next_by_subj": subject})
+        if letter is None:
+            break
+        at = letter.sequence
+        headers = dict(letter.message.headers)
+        reason, id = headers.pop(_REASON, ""), headers.pop(_OF, "")
+        _, reader, _, original = letter.message.subject.split(".")
+        told = type(letter.message)(headers.pop(_SUBJECT, ""), "" if id == "-" else id, headers, letter.message.body)
+        found.append(DeadLetter(told, name_of(reader), reason, at, int(original)))
+    return found

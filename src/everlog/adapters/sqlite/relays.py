@@ -1,0 +1,13 @@
+"""What relays remember of the broker, read from the log's own database."""
+
+from everlog.adapters.sqlite.connections import Connections
+from everlog.relay import state
+from everlog.relay.state import Relayed
+
+
+class SqliteRelays:
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def all(self) -> dict[str, Relayed]:
+        return state.every(self._connections.rows)

@@ -1,0 +1,278 @@
+"""A read model built beside the one that serves, and put in its place in one transaction; the old one is kept.
+
+A fold's states lie in the log's database under the number of their build, a SQL projection's tables in a shadow. Either
+is followed by the same handler as ever, so it goes on where it was cut off.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol
+
+from everlog.app.following import Projection, projection_handler, subscription_of
+from everlog.app.rebuild import REBUILD_PAGE, SAVE_EVERY, Meter, RebuildProgress, refuse_inline
+from everlog.app.stores import Backend
+from everlog.core.errors import Misconfigured, NotFound, StoreUnavailable
+from everlog.domain.types import EventTypes
+from everlog.projection.contract import Shadow
+from everlog.projection.fold import Fold
+from everlog.projection.run import SqlHandler
+from everlog.projection.sql import SqlProjection
+from everlog.subscription.contract import Checkpoints, Progress
+from everlog.subscription.follower import LEASE_SECONDS, Follower, Handler
+from everlog.subscription.partition import BUILDING, KEPT, Slice, as_one
+from everlog.subscription.tail import Tail
+from everlog.subscription.taking_over import taken_over
+
+
+class _Place(Protocol):
+    """Where a build lies that does not serve."""
+
+    @property
+    def checkpoints(self) -> Checkpoints: ...
+
+    def handler(self, keys: Slice) -> Handler: ...
+
+    def clear(self) -> None:
+        """Make room for a new build."""
+        ...
+
+    def drop(self) -> None: ...
+
+    def prepare(self, kept: Sequence[Progress]) -> None:
+        """What is kept goes on from where it was."""
+        ...
+
+    def take_over(self, name: str, other: str) -> bool:
+        """`other` serves under this name from now on, and what served is kept; False while it is not as far."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ShadowBuild:
+    """One projection, built in this process while workers run the one that serves."""
+
+    def __init__(
+        self,
+        projection: Projection,
+        types: EventTypes,
+        backend: Backend,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        stopping: threading.Event | None = None,
+        on_progress: Callable[[RebuildProgress], None] = lambda progress: None,
+    ) -> None:
+        refuse_inline(projection)
+        self._projection, self._backend, self._on_progress = projection, backend, on_progress
+        self._subscription = replace(subscription_of(projection, types), page=REBUILD_PAGE)
+        self._types, self._lease_seconds = types, lease_seconds
+        self._stopping = stopping or threading.Event()
+        self.name = projection.name
+        self._owner = f"shadow build of {self.name}"
+
+    def stop(self) -> None:
+        """Keep what is built, and return after the page in hand; with `resume` it goes on from there."""
+        self._stopping.set()
+
+    def run(self, *, resume: bool = False) -> int:
+        """Build up to the head as it is now, and say the position; one that was cut off goes on, with `resume`.
+
+        Raises `SubscriptionFailed` for an event it cannot take, and `StoreUnavailable` while somebody else builds it.
+        """
+        with self._place() as place:
+            known = self._known(place.checkpoints, BUILDING)
+            if not resume or known is None or known.version != self._projection.version:
+                self._refuse_owned(known)
+                place.clear()
+                self._register(place.checkpoints, BUILDING)
+            elif known.status != "running":
+                place.checkpoints.set_status(self.name + BUILDING, "running")
+            return self._follow(place, BUILDING)
+
+    def swap(self) -> int:
+        """Catch up, and let it serve; says the position. What served until now is kept for `rollback`."""
+        with self._place() as place:
+            if self._known(place.checkpoints, BUILDING) is None:
+                raise NotFound(
+                    f"nothing is built beside {self.name!r}: everlog projection rebuild {self.name} --shadow"
+                )
+            if self._known(self._backend.checkpoints, "") is None:
+                self._register(self._backend.checkpoints, "")
+            return self._change(place, BUILDING)
+
+    def rollback(self) -> int:
+        """Let serve what served before, caught up; says the position. What served until now is kept in turn."""
+        kept = self._known(self._backend.checkpoints, KEPT)
+        if kept is None:
+            raise NotFound(f"nothing that served before is kept of {self.name!r}")
+        if kept.version != self._projection.version:
+            raise Misconfigured(
+                f"what is kept of {self.name!r} was built by version {kept.version} and this code is version "
+                f"{self._projection.version}: roll back with the code of version {kept.version}"
+            )
+        with self._place() as place:
+            place.prepare([one for one in self._backend.checkpoints.progress() if one.subscription == self.name + KEPT])
+            return self._change(place, KEPT)
+
+    def cancel(self) -> None:
+        """Throw away what is being built."""
+        with self._place() as place:
+            known = self._known(place.checkpoints, BUILDING)
+            if known is None:
+                raise NotFound(f"nothing is being built beside {self.name!r}")
+            place.drop()
+
+    def _change(self, place: _Place, other: str) -> int:
+        with self._serving():
+            reached = self._follow(place, other)
+            if self._stopping.is_set() or not place.take_over(self.name, self.name + other):
+                raise StoreUnavailable(f"{self.name!r} did not catch up with what serves: try again")
+        return reached
+
+    def _follow(self, place: _Place, suffix: str) -> int:
+        """Every partition, one after the other, up to the head."""
+        head = self._backend.head().position
+        partitions = [one for one in place.checkpoints.progress() if one.subscription == self.name + suffix]
+        meter = Meter(head * len(partitions), self._on_progress)
+        reached = []
+        for number, known in enumerate(partitions):
+            follower = Follower(
+                replace(self._subscription, name=self.name + suffix),
+                place.handler(Slice(known.part, known.parts)),
+                self._backend,
+                place.checkpoints,
+                Tail(self._backend),
+                owner=self._owner,
+                stopping=self._stopping,
+                lease_seconds=self._lease_seconds,
+                partition=known.name,
+            )
+            follower.on_progress = partial(_show, meter, follower, number * head)
+            follower.run_to(head)
+            reached.append(follower.reached)
+        return min(reached)
+
+    @contextmanager
+    def _serving(self) -> Iterator[None]:
+        """Own what serves, so that it goes no further meanwhile; its workers go on after."""
+        checkpoints = self._backend.checkpoints
+        with ExitStack() as owned:
+            for one in checkpoints.progress():
+                if one.subscription == self.name:
+                    owned.callback(
+                        checkpoints.leave, taken_over(checkpoints, one.name, self._owner, self._lease_seconds)
+                    )
+            yield
+
+    def _register(self, checkpoints: Checkpoints, suffix: str) -> None:
+        """Divided as what serves is."""
+        serving = self._known(self._backend.checkpoints, "")
+        parts = self._projection.partitions if serving is None else serving.parts
+        replace(self._subscription, name=self.name + suffix, parts=parts).register(self._backend, checkpoints)
+
+    def _known(self, checkpoints: Checkpoints, suffix: str) -> Progress | None:
+        return as_one(checkpoints.progress()).get(self.name + suffix)
+
+    def _refuse_owned(self, known: Progress | None) -> None:
+        if known is not None and known.owner:
+            raise StoreUnavailable(f"{self.name!r} is being built by {known.owner}: wait for it, or cancel it")
+
+    @contextmanager
+    def _place(self) -> Iterator[_Place]:
+        one = self._projection
+        place = (
+            _States(one, self._types, self._backend)
+            if isinstance(one, Fold)
+            else _Tables(one, self._types, self._backend)
+        )
+        try:
+            yield place
+        finally:
+            place.close()
+
+
+def _show(meter: Meter, follower: Follower, before: int) -> None:
+    meter.show(before + follower.reached)
+
+
+class _States:
+    """A fold's, beside those of other builds."""
+
+    def __init__(self, fold: Fold[Any], types: EventTypes, backend: Backend) -> None:
+        self._fold, self._types, self._backend = fold, types, backend
+        self.checkpoints = backend.checkpoints
+
+    def handler(self, keys: Slice) -> Handler:
+        return projection_handler(self._fold, self._types, self._backend, save_every=SAVE_EVERY, keys=keys)
+
+    def clear(self) -> None:
+        self._forget(self._fold.name + BUILDING)
+
+    drop = clear
+
+    def prepare(self, kept: Sequence[Progress]) -> None:
+        """It lies where it was, checkpoint and all."""
+
+    def take_over(self, name: str, other: str) -> bool:
+        if other != name + KEPT:
+            self._forget(name + KEPT)
+        return self.checkpoints.exchange(name, other, name + KEPT)
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+    def _forget(self, name: str) -> None:
+        states = self._backend.fold_states
+        self.checkpoints.forget(name, lambda effects, build: states.clear(effects, self._fold.name, build))
+
+
+class _Tables:
+    """Those of a SQL projection, in its shadow: what is being built, or else what was kept when it was swapped."""
+
+    def __init__(self, projection: SqlProjection, types: EventTypes, backend: Backend) -> None:
+        self._projection, self._types, self._backend = projection, types, backend
+        self._shadow: Shadow = backend.shadows.open(projection.name)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return self._shadow.checkpoints
+
+    def handler(self, keys: Slice) -> Handler:
+        return SqlHandler(self._projection, self._types, self._shadow.checkpoints, keys)
+
+    def clear(self) -> None:
+        self._backend.checkpoints.forget(self._projection.name + KEPT)
+        self._shadow.close()
+        self._shadow = self._backend.shadows.open(self._projection.name, fresh=True)
+
+    def drop(self) -> None:
+        self._shadow.drop()
+
+    def prepare(self, kept: Sequence[Progress]) -> None:
+        checkpoints, name = self._shadow.checkpoints, self._projection.name + KEPT
+        checkpoints.register(name, "projection", kept[0].version, 0, parts=kept[0].parts)
+        for one in kept:
+            claim = checkpoints.claim(one.name, "rollback", 0.0)
+            if claim is None:
+                raise StoreUnavailable(f"{name!r} is being rolled back by somebody else: try again")
+            if claim.position < one.position:
+                with checkpoints.transaction(claim, one.position):
+                    pass
+            checkpoints.leave(claim)
+
+    def take_over(self, name: str, other: str) -> bool:
+        log, shadow = self._backend.checkpoints, self._shadow.checkpoints
+        built = as_one(shadow.progress())[other]
+        # As far as the shadow's own checkpoints are, so that the change of names says how far the tables are too.
+        log.forget(other)
+        if other != name + KEPT:
+            log.forget(name + KEPT)
+        log.register(other, "projection", built.version, built.position, parts=built.parts)
+        tables, shadows = self._projection.tables, self._backend.shadows
+        return log.exchange(name, other, name + KEPT, lambda effects: shadows.swap(effects, name, tables))
+
+    def close(self) -> None:
+        self._shadow.close()

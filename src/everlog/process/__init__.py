@@ -1,0 +1,1 @@
+"""Processes that wait: process managers, their timers, schedules."""

@@ -1,0 +1,154 @@
+"""Schedules: the moments of a cron line in a time zone, each of which becomes an event exactly once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from cronsim import CronSim, CronSimError
+
+from everlog.command.execute import Context, new_event
+from everlog.core.clock import micros, moment
+from everlog.core.envelope import Append, StoredEvent
+from everlog.core.errors import EverlogError, Misconfigured
+from everlog.core.ids import derived_id
+from everlog.core.names import DEFAULT_TENANT, tenant_name
+from everlog.domain.event import event, is_event
+from everlog.domain.types import EventTypes
+from everlog.store.contract import Store
+from everlog.subscription.naming import subscription_name
+
+NEVER = 2**62
+
+
+@event("schedule.begun")
+class ScheduleBegun:
+    """From here on its moments count: those of a downtime are caught up with, those before are not."""
+
+    schedule: str
+
+
+@event("schedule.occurred")
+class ScheduleOccurred:
+    """A moment of a schedule has come. It may be long after `due_at`: nobody was there to look."""
+
+    schedule: str
+    due_at: datetime
+
+
+SCHEDULE_EVENTS = (ScheduleBegun, ScheduleOccurred)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`Schedule("nightly-report", cron="0 2 * * *", zone="Europe/Berlin")`.
+
+    Each moment becomes an event of `tenant`: what `event` makes of it, or `ScheduleOccurred`. After a downtime every
+    missed one does with `catch_up="each"`, in order; with `"latest"` the last one alone. A moment that the clocks skip
+    in spring comes at the first one after the gap, one that they repeat in autumn comes the first time only; a line
+    that runs every hour or every minute (`*` in the hour) follows the true time instead.
+    """
+
+    name: str
+    cron: str
+    zone: str = "UTC"
+    tenant: str = DEFAULT_TENANT
+    catch_up: Literal["each", "latest"] = "latest"
+    event: Callable[[datetime], object] | None = None
+
+    def __post_init__(self) -> None:
+        subscription_name(self.name)
+        tenant_name(self.tenant)
+        if self.catch_up not in ("each", "latest"):
+            raise Misconfigured(f"schedule {self.name!r}: catch_up={self.catch_up!r} is neither 'each' nor 'latest'")
+        try:
+            ZoneInfo(self.zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise Misconfigured(
+                f"schedule {self.name!r}: there is no time zone {self.zone!r}: write it as Europe/Berlin, and install "
+                "tzdata where the system has no time zones"
+            ) from error
+        try:
+            next(self.moments(datetime.now(UTC)))
+        except (CronSimError, StopIteration) as error:
+            raise Misconfigured(
+                f"schedule {self.name!r}: {self.cron!r} names no moment ({error}): write '0 2 * * *'"
+            ) from error
+
+    @property
+    def stream(self) -> str:
+        return f"everlog-schedule-{self.name}"
+
+    @property
+    def events(self) -> tuple[type, ...]:
+        made = (self.event,) if isinstance(self.event, type) and is_event(self.event) else ()
+        return (*SCHEDULE_EVENTS, *made)
+
+    def moments(self, after: datetime) -> Iterator[datetime]:
+        """Those behind `after`, in UTC."""
+        for local in CronSim(self.cron, after.astimezone(ZoneInfo(self.zone))):
+            yield local.astimezone(UTC)
+
+    def occurrence(self, at: datetime) -> object:
+        return ScheduleOccurred(self.name, at) if self.event is None else self.event(at)
+
+
+class Calendar:
+    """All schedules of a platform, and when the next one is due. How far each is, its stream says."""
+
+    def __init__(self, schedules: Sequence[Schedule], types: EventTypes, store: Store) -> None:
+        self._schedules, self._types, self._store = schedules, types, store
+        self._last: dict[str, datetime] = {}
+        self._due: dict[str, int] = {}
+
+    @property
+    def next_due(self) -> int:
+        return min(self._due.values(), default=NEVER)
+
+    def begin(self) -> None:
+        """Go on from where each stream ends; one that is not there yet begins now."""
+        for one in self._schedules:
+            last = self._last_of(one)
+            if last is None:
+                self._append([self._new(one, ScheduleBegun(one.name), "begun", None)])
+                last = self._last_of(one)
+            if last is not None:
+                self._moved(one, moment(last.occurred_at))
+
+    def fire(self, now: int, limit: int) -> bool:
+        """Append what is due, at most `limit` moments of each schedule; true when there was any."""
+        due = [one for one in self._schedules if self._due[one.name] <= now]
+        for one in due:
+            moments = self._missed(one, now, limit)
+            self._append([self._new(one, one.occurrence(at), "occurred", micros(at)) for at in moments])
+            self._moved(one, moments[-1])
+        return bool(due)
+
+    def _last_of(self, one: Schedule) -> StoredEvent | None:
+        return next(self._store.read_stream(one.tenant, one.stream, backwards=True), None)
+
+    def _missed(self, one: Schedule, now: int, limit: int) -> list[datetime]:
+        until, after, found = moment(now), self._last[one.name], list[datetime]()
+        for at in islice(one.moments(after), limit if one.catch_up == "each" else None):
+            if at > until:
+                break
+            found.append(at)
+            if one.catch_up == "latest":
+                found = found[-1:]
+        return found
+
+    def _moved(self, one: Schedule, last: datetime) -> None:
+        self._last[one.name] = last
+        following = next(one.moments(last), None)
+        self._due[one.name] = NEVER if following is None else micros(following)
+
+    def _append(self, requests: Sequence[Append]) -> None:
+        for verdict in self._store.append_each(requests):
+            if isinstance(verdict, EverlogError):
+                raise verdict
+
+    def _new(self, one: Schedule, event: object, what: str, at: int | None) -> Append:
+        id = derived_id(one.tenant, f"schedule {what}", one.name, at or 0)
+        return Append(one.tenant, (new_event(self._types, one.stream, event, id, Context(actor="everlog"), at),))

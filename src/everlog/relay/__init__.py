@@ -1,0 +1,1 @@
+"""The relay: copies what may leave from the log to a message broker, in order, and mends the copy when it breaks."""

@@ -1,0 +1,172 @@
+"""`everlog relay`, and what `worker` and `doctor` have to do with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from everlog.app.brokers import open_broker
+from everlog.relay.cloudevents import read, received
+from everlog.testing.nats import Cluster, NatsNotFound, running
+from tests.cli.conftest import PROGRAM, event, fill, here
+from tests.following.parts import eventually
+
+SHOP = Path(__file__).with_name("relay_shop.py")
+NOWHERE = "nats://127.0.0.1:1/EVENTS"
+
+
+@pytest.fixture
+def nats() -> Iterator[Cluster]:
+    try:
+        with running() as cluster:
+            yield cluster
+    except NatsNotFound as reason:
+        pytest.skip(f"NOT TESTED ON NATS: {reason}")
+
+
+@pytest.fixture
+def log(folder: Path) -> Path:
+    """Five orders, of which nothing has left."""
+    shutil.copy(SHOP, folder / "shop.py")
+    (folder / "everlog.toml").write_text('app = "shop:platform"\n')
+    place(folder, *range(5))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Commands that run here instead of in a process of their own leave their signal handlers behind."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def place(folder: Path, *numbers: int) -> None:
+    orders = [event(f"order-{n}", "order.placed", json.dumps({"order_id": str(n)}).encode()) for n in numbers]
+    fill(folder / "shop.db", orders)
+
+
+def positions(nats: Cluster) -> list[int]:
+    broker = open_broker(nats.url())
+    try:
+        found, at = [], 0
+        while (one := broker.held("orders-out", at)) is not None:
+            found.append(received(read(one.message)).stored.position)
+            at = one.sequence
+        return found
+    finally:
+        broker.close()
+
+
+def one_relay(**more: Any) -> Any:
+    [found] = here("relay", "list", "-o", "ndjson").lines
+    return found
+
+
+def test_run_sends_what_there_is_and_says_how_far_it_is(log: Path, nats: Cluster) -> None:
+    ran = here("relay", "run", "--once", "--broker", nats.url(), "--json")
+    assert ran.code == 0, ran.err
+    [told] = ran.data
+    assert (told["name"], told["position"], told["lag"], told["messages"], told["trouble"]) == (
+        "orders-out", "5", 0, 5, "",
+    )  # fmt: skip
+    assert (told["stream"], told["status"]) == ("EVENTS", "running")
+    assert any("three" in warning for warning in told["warnings"])
+    assert positions(nats) == [1, 2, 3, 4, 5]
+    assert here("relay", "status", "orders-out").code == 0
+    assert "orders-out" in here("relay", "list").out
+
+
+@pytest.mark.parametrize("source", ["flag", "environment", "file"])
+def test_the_broker_is_named_by_each_source(log: Path, nats: Cluster, source: str) -> None:
+    if source == "file":
+        (log / "everlog.toml").write_text(f'app = "shop:platform"\nbroker = "{nats.url()}"\n')
+    line = ["--broker", nats.url()] if source == "flag" else []
+    environment = {"EVERLOG_BROKER": nats.url()} if source == "environment" else {}
+    assert here("relay", "run", "--once", *line, env=environment).code == 0
+    assert positions(nats) == [1, 2, 3, 4, 5]
+
+
+def test_a_worker_runs_the_relays_too_once_it_knows_where_the_broker_is(log: Path, nats: Cluster) -> None:
+    ran = here("worker", "--once")
+    assert ran.code == 0
+    assert "its relays do not run here" in ran.err
+    assert positions(nats) == []
+    assert here("worker", "--once", "--broker", nats.url()).code == 0
+    assert positions(nats) == [1, 2, 3, 4, 5]
+
+
+def test_a_refill_is_done_by_the_next_who_runs_it(log: Path, nats: Cluster) -> None:
+    assert here("relay", "run", "--once", "--broker", nats.url()).code == 0
+    ran = here("relay", "refill", "orders-out", "--from", "4", "--json")
+    assert (ran.code, ran.data) == (0, {"relay": "orders-out", "from": "4"})
+    assert "2 events" in ran.err
+    assert one_relay()["lag"] == 2
+    time.sleep(0.15)  # the server keeps nothing twice within 100 ms
+    assert here("relay", "run", "--once", "--broker", nats.url()).code == 0
+    assert positions(nats) == [1, 2, 3, 4, 5]
+    assert here("relay", "refill", "orders-out", "--json").data["from"] == "1"
+    assert here("relay", "refill", "orders-out", "--from", "9").code == 2
+    assert here("relay", "refill", "other").code == 3
+
+
+def test_a_broker_that_is_down_is_a_finding_of_the_doctor(log: Path, nats: Cluster) -> None:
+    nats.stop()
+    line = [*PROGRAM, "relay", "run", "--broker", nats.url(), "--report", "0.1"]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as it:
+        try:
+            eventually(lambda: "cannot be reached" in str(here("relay", "list", "-o", "ndjson").lines))
+            ran = here("relay", "status", "orders-out", "--json")
+            assert (ran.code, ran.data["status"], ran.data["lag"]) == (1, "running", 5)
+            assert ran.data["since"].startswith("20")
+            found = here("doctor", "--json")
+            assert found.code == 1
+            [problem] = [one for one in found.data["findings"] if one["level"] == "problem"]
+            assert "5 events behind since" in str(problem)
+            nats.start()
+            eventually(lambda: positions(nats) == [1, 2, 3, 4, 5])
+            eventually(lambda: one_relay()["trouble"] == "")
+            assert here("relay", "status", "orders-out").code == 0
+        finally:
+            it.send_signal(signal.SIGTERM)
+            _, err = it.communicate(timeout=30)
+    assert it.returncode == 0
+    assert "orders-out running, 5 behind (" in err
+
+
+def test_after_so_long_without_a_sign_another_takes_over(log: Path, nats: Cluster) -> None:
+    line = [*PROGRAM, "relay", "run", "--broker", nats.url(), "--lease", "1"]
+    with subprocess.Popen(line, stderr=subprocess.DEVNULL) as it:
+        eventually(lambda: positions(nats) == [1, 2, 3, 4, 5])
+        it.kill()
+    place(log, 5)
+    began = time.monotonic()
+    assert here("relay", "run", "--once", "--broker", nats.url()).code == 0
+    assert positions(nats) == [1, 2, 3, 4, 5, 6]
+    assert time.monotonic() - began < 6.0  # and not the 10 s that a lease takes unless told otherwise
+
+
+def test_what_cannot_run_says_what_to_do(log: Path) -> None:
+    assert "nothing says where the broker is" in here("relay", "run", "--once").err
+    for url, why in (
+        ("kafka://x/y", "names no broker everlog knows"),
+        ("nats://x", "a broker is nats://host:4222"),
+        ("nats://x/a.b", "a broker is nats://host:4222"),
+        ("nats://x/EVENTS?monitr=y", "did you mean monitor?"),
+        ("nats://x/EVENTS?replicas=9", "from 0 to 5"),
+        ("nats://u:secret@x:y/EVENTS", "is not host:port"),
+    ):
+        ran = here("relay", "run", "--once", "--broker", url)
+        assert ran.code == 2, ran.err
+        assert why in ran.err
+        assert "secret" not in ran.err
+    assert here("relay", "status", "nobody").code == 3

@@ -1,0 +1,118 @@
+"""`everlog worker --from` and what a person does about it, at a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import Any, NamedTuple
+
+import pytest
+
+from everlog import Platform
+from tests.feed.parts import SOURCE, Copy, events, eventually, on_both, rows, stored
+
+PROGRAM = [sys.executable, "-c", "import sys; from everlog.cli import main; sys.exit(main())"]
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.out)["data"]
+
+
+def everlog(store: str, *line: str) -> Ran:
+    environment = {**os.environ, "EVERLOG_APP": "tests.feed.shop:platform", "EVERLOG_STORE": store}
+    done = subprocess.run([*PROGRAM, *line], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@on_both
+def test_a_worker_takes_what_the_broker_has_and_ends(copy: Copy, url: str) -> None:
+    copy.send(events(1, 30))
+    ran = everlog(url, "worker", "--from", copy.url, "--relay", copy.relay, "--once", "--json")
+    assert ran.code == 0, ran.err
+    [lag] = ran.data
+    assert (lag["name"], lag["position"], lag["lag"], lag["lanes"]) == ("taken", "30", 0, 0)
+    with Platform(url).open() as log:
+        assert sorted(rows(log, "SELECT position FROM taken")) == [(position,) for position in range(1, 31)]
+        assert log.head().position == 0
+
+
+def test_a_worker_goes_on_until_it_is_told_to_stop(copy: Copy, url: str) -> None:
+    copy.send(events(1, 3))
+    environment = {**os.environ, "EVERLOG_APP": "tests.feed.shop:platform", "EVERLOG_STORE": url}
+    line = ["worker", "--from", copy.url, "--relay", copy.relay, "--report", "0.1", "--lease", "1"]
+    worker = subprocess.Popen([*PROGRAM, *line], env=environment, stdout=-1, stderr=-1, text=True)
+    with Platform(url).open() as log:
+        eventually(lambda: len(log.store.desk.inbox.known("taken", 1, range(10))) == 3)
+        copy.send(events(4, 5))
+        eventually(lambda: len(log.store.desk.inbox.known("taken", 1, range(10))) == 5)
+        assert worker.stderr is not None
+        assert any("taken running, 0 behind" in told for told in worker.stderr)
+        worker.send_signal(signal.SIGTERM)
+        _, told = worker.communicate(timeout=30)
+        assert worker.returncode == 0, told
+        assert [one.owner for one in log.store.checkpoints.progress()] == [""]
+
+
+def test_a_parked_event_is_seen_retried_and_skipped_where_the_log_is_not(copy: Copy, url: str) -> None:
+    copy.send([stored(1, "a", -1), stored(2, "a"), stored(3, "b")])
+    fed = ("worker", "--from", copy.url, "--relay", copy.relay, "--once")
+    assert everlog(url, *fed).code == 0
+    shown = everlog(url, "dlq", "show", "taken", "acme/tally-a", "--json")
+    assert [one["position"] for one in shown.data["events"]] == ["1", "2"], shown.err
+    skipped = everlog(url, "dlq", "skip", "taken", "acme/tally-a", "--reason", "a mistake", "--json")
+    assert skipped.data["skipped"] == "1"
+    assert everlog(url, *fed).code == 0
+    assert everlog(url, "dlq", "list", "--json").data == []
+    with Platform(url).open() as log:
+        assert sorted(rows(log, "SELECT position FROM taken")) == [(2,), (3,)]
+
+
+def test_a_log_that_began_anew_is_accepted(copy: Copy, url: str) -> None:
+    fed = ("worker", "--from", copy.url, "--relay", copy.relay, "--once")
+    copy.send(events(1, 5))
+    assert everlog(url, *fed).code == 0
+    copy.send(events(6, 8), incarnation=2)
+    ran = everlog(url, *fed)
+    assert ran.code == 7
+    assert "taken failed" in ran.err
+    accepted = everlog(
+        url, "processor", "accept", "taken", "--source", SOURCE, "--incarnation", "2", "--after", "5", "--json"
+    )
+    assert accepted.data == {"processor": "taken", "source": SOURCE, "incarnation": 2, "after": "5"}
+    assert everlog(url, *fed).code == 0
+    with Platform(url).open() as log:
+        assert sorted(rows(log, "SELECT position FROM taken")) == [(position,) for position in range(1, 9)]
+
+
+def test_messages_that_were_given_up_are_listed(copy: Copy, url: str) -> None:
+    foreign = copy.message(stored(1, "a"))
+    copy.send_messages([type(foreign)(foreign.subject, "x", {}, b"hello")])
+    assert everlog(url, "worker", "--from", copy.url, "--relay", copy.relay, "--once").code == 0
+    [letter] = everlog(url, "dlq", "letters", "--from", copy.url, "--json").data
+    assert (letter["subject"], letter["sequence"], letter["body"]) == (foreign.subject, 1, "hello")
+    assert letter["reason"].startswith("no event of a relay")
+    assert everlog(url, "dlq", "letters", "nobody", "--from", copy.url, "--json").data == []
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (("worker", "--relay", "shop"), "--relay says whose messages to read"),
+        (("worker", "--from", "nats://127.0.0.1:1/EVENTS"), "this platform has 0 relays"),
+        (("worker", "--from", "amqp://127.0.0.1/EVENTS", "--relay", "shop"), "no broker everlog knows"),
+        (("worker", "--from", "nats://127.0.0.1", "--relay", "shop"), "a broker is nats://"),
+    ],
+)
+def test_what_is_meant_must_be_clear(url: str, line: tuple[str, ...], told: str) -> None:
+    ran = everlog(url, *line)
+    assert ran.code in (2, 3)
+    assert told in ran.err

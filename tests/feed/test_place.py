@@ -1,0 +1,74 @@
+"""One place in the broker's stream: what is handed out there, once, in order, for as long as it is in hand."""
+
+from __future__ import annotations
+
+import time
+
+from everlog.feed.stream import NOTHING_READ, Place, position_in
+from everlog.processing.contract import Feed
+from everlog.relay.contract import Delivered
+from tests.feed.parts import Copy, events, eventually
+
+
+def place(copy: Copy, **options: float) -> Place:
+    made = Place(copy.broker, copy.relay, [f"{copy.relay}.>"], page=10, ack_seconds=options.get("ack_seconds", 30.0))
+    made.begin("tests-1")
+    return made
+
+
+def positions(fetched: list[Delivered]) -> list[int]:
+    return [position_in(one.message) for one in fetched]
+
+
+def test_what_is_in_hand_is_not_handed_out_again_while_it_is_extended(copy: Copy) -> None:
+    copy.send(events(1, 3))
+    one = place(copy, ack_seconds=0.3)
+    one.opened("seen", None)
+    fetched = one.fetch(1)
+    assert positions(fetched) == [1, 2, 3]
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        one.extend(fetched)
+        assert one.fetch(0.05) == []
+    assert one._number == 3
+    one.ack(fetched)
+    assert eventually(lambda: one._broker.pending(one._consumer) == 0)  # type: ignore[arg-type]
+
+
+def test_what_is_handed_out_again_is_dropped(copy: Copy) -> None:
+    copy.send(events(1, 3))
+    one = place(copy, ack_seconds=0.2)
+    one.opened("seen", None)
+    assert positions(one.fetch(1)) == [1, 2, 3]
+    eventually(lambda: (one.fetch(0.1), one._number)[1] >= 6)
+    copy.send(events(4, 4))
+    assert positions(eventually(lambda: one.fetch(0.1))) == [4]
+
+
+def test_a_new_ownership_reads_what_the_last_one_has_in_hand(copy: Copy) -> None:
+    copy.send(events(1, 30))
+    first, second = place(copy), place(copy)
+    first.opened("seen", None)
+    first.fetch(1)
+    second.begin("tests-2")
+    second.opened("seen", None)
+    assert positions(second.fetch(1)) == list(range(1, 11))
+    assert positions(second.fetch(1)) == list(range(11, 21))
+
+
+def test_a_stream_that_is_cut_behind_the_place_is_read_from_its_beginning(copy: Copy) -> None:
+    copy.send(events(1, 10))
+    one = place(copy)
+    one.opened("seen", None)
+    stream, created = one.life
+    feed = Feed("s", 1, stream, created, 10, 10, 10, 0)
+    assert one.opened("seen", feed) == 10
+    assert one.opened("seen", feed._replace(read=9)) == 0
+    assert one.opened("seen", feed._replace(created=created - 1)) == 0
+    assert one.opened("seen", feed._replace(stream="ANOTHER")) == 0
+    assert one.opened("seen", feed._replace(read=NOTHING_READ)) == 10
+    copy.cut(7)
+    assert one.opened("seen", feed) == 0
+    copy.send(events(8, 12))  # at 11 to 15 now
+    assert one.opened("seen", feed) == 0
+    assert positions(one.fetch(1)) == list(range(1, 11))

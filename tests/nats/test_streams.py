@@ -1,0 +1,116 @@
+"""The stream that a relay writes: made as it should be, and refused where it cannot do."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from everlog.adapters.nats import NatsBroker, NatsSettings
+from everlog.adapters.nats.connection import api
+from everlog.core.errors import Misconfigured
+from everlog.relay.contract import BrokerUnavailable, Consumer, Message
+from everlog.testing.nats import Cluster, NatsNotFound, running
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="module")
+def nats() -> Iterator[Cluster]:
+    try:
+        with running() as cluster:
+            yield cluster
+    except NatsNotFound as reason:
+        pytest.skip(f"NOT TESTED ON NATS: {reason}")
+
+
+@pytest.fixture
+def name() -> str:
+    return f"s{next(_numbers)}"
+
+
+def ask(broker: NatsBroker, subject: str, request: object = None) -> Any:
+    return broker._connection.run(lambda client: api(client, subject, request))
+
+
+def opened(nats: Cluster, name: str, **options: str) -> Any:
+    return closing(NatsBroker(NatsSettings.from_url(nats.url(name.upper(), **options))))
+
+
+def test_a_stream_is_made_for_keeping(nats: Cluster, name: str) -> None:
+    with opened(nats, name) as broker:
+        broker.holds(name)
+        config = ask(broker, f"STREAM.INFO.{name.upper()}")["config"]
+    assert (config["storage"], config["retention"], config["allow_atomic"]) == ("file", "limits", True)
+    assert (config["max_age"], config["max_bytes"], config["subjects"]) == (0, -1, [f"{name}.>"])
+
+
+def test_limits_of_the_url_are_those_of_the_stream(nats: Cluster, name: str) -> None:
+    with opened(nats, name, max_age="60", max_bytes="100000") as broker:
+        assert broker.holds(name).forgets
+        config = ask(broker, f"STREAM.INFO.{name.upper()}")["config"]
+    assert (config["max_age"], config["max_bytes"]) == (60_000_000_000, 100_000)
+
+
+def test_more_replicas_than_nodes_wait_for_nodes(nats: Cluster, name: str) -> None:
+    with opened(nats, name, replicas="3") as broker, pytest.raises(BrokerUnavailable, match="cannot be made"):
+        broker.holds(name)
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [({"allow_atomic": True, "subjects": ["other{name}.>"]}, "add that to its subjects"), ({}, "takes no batches")],
+)
+def test_a_stream_of_somebody_else_is_used_as_it_is_or_not_at_all(
+    nats: Cluster, name: str, config: dict[str, Any], why: str
+) -> None:
+    subjects = [one.format(name=name) for one in config.get("subjects", [f"{name}.>"])]
+    with opened(nats, name) as broker:
+        ask(broker, f"STREAM.CREATE.{name.upper()}", {"name": name.upper(), **config, "subjects": subjects})
+        with pytest.raises(Misconfigured, match=why):
+            broker.holds(name)
+        ask(broker, f"STREAM.DELETE.{name.upper()}")
+        wide = {"name": name.upper(), "subjects": [f"{name}.>"], "allow_atomic": True}
+        ask(broker, f"STREAM.CREATE.{name.upper()}", wide)
+        assert broker.holds(name).messages == 0
+
+
+def test_a_long_duplicate_window_is_waited_out_with_the_reason(nats: Cluster, name: str) -> None:
+    message = [Message(f"{name}.a.b.c", "id1", {}, b"{}")]
+    with opened(nats, name) as broker:
+        config = {"name": name.upper(), "subjects": [f"{name}.>"], "allow_atomic": True}
+        ask(broker, f"STREAM.CREATE.{name.upper()}", {**config, "duplicate_window": 60_000_000_000})
+        assert broker.publish_batch(name, message, after=0) == 1
+        broker.cut(name, 0)
+        for batch in (message, [*message, Message(f"{name}.a.b.c", "id2", {}, b"{}")]):
+            with pytest.raises(BrokerUnavailable, match="dupe-window 100ms"):
+                broker.publish_batch(name, batch, after=0)
+
+
+def test_large_batches_go_in_parts(nats: Cluster, name: str) -> None:
+    def some(count: int, size: int, first: int) -> list[Message]:
+        return [Message(f"{name}.a.b.c", f"id{first + n}", {}, b"x" * size) for n in range(count)]
+
+    with opened(nats, name) as broker:
+        broker.holds(name)
+        assert broker.publish_batch(name, some(1201, 10, 0), after=0) == 1201
+        assert broker.publish_batch(name, some(40, 250_000, 2000), after=1201) == 1241
+
+
+def test_a_letter_is_dead_once_with_its_reason(nats: Cluster, name: str) -> None:
+    reader = Consumer("mails.a", (f"{name}.>",))
+    with opened(nats, name) as broker:
+        broker.holds(name)
+        broker.publish_batch(name, [Message(f"{name}.a.b.c", "id1", {"ce-id": "x"}, b"{}")], after=0)
+        assert broker.dead_letters() == []
+        [letter] = broker.fetch(reader, limit=5, max_bytes=1000, wait=5)
+        for _ in range(2):  # a crash between
+            broker.dead_letter(reader, letter, "no such\norder")
+        [dead] = broker.dead_letters("mails.a")
+        assert (dead.reason, dead.consumer, dead.original) == ("no such order", "mails.a", 1)
+        assert dead.message == Message(f"{name}.a.b.c", "id1", {"ce-id": "x"}, b"{}")
+        assert broker.dead_letters("others") == []
+        assert broker.pending(reader) == 0

@@ -1,0 +1,220 @@
+"""What a broker may do to its copy, and that the relay notices and mends it, in order (T13)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from everlog import Log, Platform
+from everlog.app.copying import copy_log
+from everlog.relay.contract import Broker, Message
+from everlog.testing.nats import Cluster
+from tests.following.parts import LEASE
+from tests.relay.parts import (
+    counted,
+    eventually,
+    everything,
+    held,
+    is_whole,
+    last_sequence,
+    on_both,
+    relay_of,
+    shop,
+    whole,
+)
+
+Connect = Callable[[str], Broker]
+
+
+def relaying(platform: Platform, nats: Cluster) -> Log:
+    return platform.open(worker=True, relays_to=nats.url("EVENTS"), lease_seconds=LEASE)
+
+
+def filled(platform: Platform, nats: Cluster, broker: Broker, numbers: range = range(40)) -> None:
+    """A relay sends all, and ends."""
+    with relaying(platform, nats) as log:
+        counted(log, numbers)
+        whole(log, platform, broker)
+
+
+def kill(nats: Cluster, broker: Broker) -> None:
+    nats.kill()
+    nats.start()
+
+
+def wipe(nats: Cluster, broker: Broker) -> None:
+    nats.kill()
+    nats.wipe()
+    nats.start()
+
+
+def delete_stream(nats: Cluster, broker: Broker) -> None:
+    delete(broker, "STREAM.DELETE.EVENTS")
+
+
+def purge(nats: Cluster, broker: Broker) -> None:
+    broker.cut("out", 0)
+
+
+def cut_the_end(nats: Cluster, broker: Broker) -> None:
+    broker.cut("out", 25)
+
+
+def take_one_from_the_middle(nats: Cluster, broker: Broker) -> None:
+    delete(broker, "STREAM.MSG.DELETE.EVENTS", {"seq": 20})
+
+
+def take_the_first(nats: Cluster, broker: Broker) -> None:
+    delete(broker, "STREAM.MSG.DELETE.EVENTS", {"seq": 1})
+
+
+def change_the_last(nats: Cluster, broker: Broker) -> None:
+    """Another body under the same id: what a flipped bit makes of it where the broker does not look."""
+    last = broker.holds("out").last
+    assert last is not None
+    broker.cut("out", last.sequence - 1)
+    eventually(lambda: publish(broker, last.message, last.sequence - 1))
+
+
+def publish(broker: Broker, message: Message, after: int) -> bool:
+    try:
+        broker.publish_batch(
+            "out", [Message(message.subject, f"{message.id} ", message.headers, b'{"key":"k","n":-1}')], after=after
+        )
+    except Exception:
+        return False
+    return True
+
+
+def delete(broker: Any, subject: str, request: object = None) -> None:
+    from everlog.adapters.nats.connection import api
+
+    broker._connection.run(lambda client: api(client, subject, request))
+
+
+DAMAGE = [
+    kill,
+    wipe,
+    delete_stream,
+    purge,
+    cut_the_end,
+    take_one_from_the_middle,
+    take_the_first,
+    change_the_last,
+]
+
+
+@pytest.mark.parametrize("harm", DAMAGE)
+@pytest.mark.parametrize("when", ["between", "during"])
+def test_what_the_broker_loses_is_sent_again_in_order(
+    url: str, own_nats: Cluster, connect: Connect, harm: Callable[[Cluster, Broker], None], when: str
+) -> None:
+    """Between two runs of the relay, where it notices as it connects; and during one, where it looks now and then."""
+    platform, broker = shop(url, relay_of("out")), connect(own_nats.url("EVENTS"))
+    filled(platform, own_nats, broker)
+    if when == "between":
+        harm(own_nats, broker)
+    with relaying(platform, own_nats) as log:
+        if when == "during":
+            whole(log, platform, broker)
+            harm(own_nats, broker)
+        whole(log, platform, broker, seconds=9)  # it looks more often than every 10 s, as its `compare_every` says
+        counted(log, range(40, 50))
+        whole(log, platform, broker)
+
+
+@on_both
+def test_an_older_copy_of_the_broker_is_brought_up_to_date(url: str, own_nats: Cluster, connect: Connect) -> None:
+    platform, broker = shop(url, relay_of("out")), connect(own_nats.url("EVENTS"))
+    filled(platform, own_nats, broker)
+    [node] = own_nats.nodes
+    own_nats.stop()
+    older = node.folder / "older"
+    shutil.copytree(node.store, older)
+    own_nats.start()
+    filled(platform, own_nats, broker, range(40, 70))
+    own_nats.kill()
+    own_nats.wipe()
+    shutil.copytree(older, node.store)
+    own_nats.start()
+    assert "missing" in eventually(lambda: is_whole_somehow(platform, broker))
+    with relaying(platform, own_nats) as log:
+        whole(log, platform, broker)
+    assert [one.sequence for one in everything(broker, "out")] == [*range(1, 71)]
+
+
+def is_whole_somehow(platform: Platform, broker: Broker) -> str:
+    with platform.open() as log:
+        return is_whole(log, platform, broker)
+
+
+@pytest.mark.parametrize("place", ["early", "middle", "last"])
+def test_a_flipped_bit_in_the_brokers_file_is_mended(url: str, own_nats: Cluster, connect: Connect, place: str) -> None:
+    """The broker drops what does not match its checksum, with or without what lies behind it."""
+    platform, broker = shop(url, relay_of("out")), connect(own_nats.url("EVENTS"))
+    filled(platform, own_nats, broker, range(400))
+    own_nats.stop()
+    [block] = own_nats.nodes[0].store.rglob("1.blk")
+    flip(block, {"early": 0.05, "middle": 0.5, "last": 0.999}[place])
+    for index in own_nats.nodes[0].store.rglob("index.db"):
+        index.unlink()  # its summary of the blocks: without it the server reads them, as after a crash
+    own_nats.start()
+    assert is_whole_somehow(platform, broker) != ""
+    with relaying(platform, own_nats) as log:
+        whole(log, platform, broker)
+
+
+def flip(path: Path, part: float) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[int(len(raw) * part)] ^= 1
+    path.write_bytes(raw)
+
+
+def test_a_log_that_was_set_back_takes_from_the_broker_what_is_no_history_of_its_own(
+    url: str, own_nats: Cluster, connect: Connect, tmp_path: Path
+) -> None:
+    """An older copy of the log goes on differently; the broker held what came after the copy was made."""
+    platform, broker = shop(url, relay_of("out")), connect(own_nats.url("EVENTS"))
+    filled(platform, own_nats, broker)
+    older = tmp_path / "older.db"
+    shutil.copy(tmp_path / "log.db", older)
+    filled(platform, own_nats, broker, range(40, 60))
+    again = shop(f"sqlite:///{older}", relay_of("out"))
+    with again.open() as log:
+        counted(log, range(100, 110))
+    with relaying(again, own_nats) as log:
+        whole(log, again, broker)
+
+
+def test_a_log_that_moved_goes_on_behind_what_it_had_sent(
+    url: str, own_nats: Cluster, connect: Connect, database: str
+) -> None:
+    """Another incarnation, which begins with the same events: nothing of it is sent again."""
+    platform, broker = shop(url, relay_of("out")), connect(own_nats.url("EVENTS"))
+    filled(platform, own_nats, broker)
+    copy_log(url, database)
+    moved = shop(database, relay_of("out"))
+    filled(moved, own_nats, broker, range(40, 60))
+    assert [one.sequence for one in everything(broker, "out")] == [*range(1, 61)]
+    assert [one.incarnation for one in held(broker, "out")] == [1] * 40 + [2] * 20
+
+
+def test_a_stream_that_forgets_is_not_filled_again(url: str, own_nats: Cluster, connect: Connect) -> None:
+    """Whoever gives a stream an age or a size wants it to lose what is old."""
+    target = own_nats.url("EVENTS", max_bytes="4096")
+    platform, broker = shop(url, relay_of("out")), connect(target)
+    with platform.open(worker=True, relays_to=target, lease_seconds=LEASE) as log:
+        counted(log, range(100))
+        eventually(lambda: last_sequence(broker, "out") == 100)
+        assert broker.holds("out").messages < 50
+    with platform.open(worker=True, relays_to=target, lease_seconds=LEASE) as log:
+        counted(log, range(100, 105))
+        eventually(lambda: last_sequence(broker, "out") == 105)
+        delete(broker, "STREAM.PURGE.EVENTS")
+        counted(log, range(105, 106))
+        eventually(lambda: broker.holds("out").messages == 1)
+        assert last_sequence(broker, "out") == 106

@@ -1,0 +1,104 @@
+"""Bugs to find in relays: what they would do if somebody had not thought of something; the first is number 8 (T40)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import pytest
+
+from everlog.core.envelope import StoredEvent
+from everlog.core.errors import Fenced
+from everlog.relay.compare import Comparison
+from everlog.relay.contract import BrokerUnavailable, Held, Message
+from everlog.relay.run import RelayHandler
+from everlog.relay.state import Copy
+from everlog.subscription.contract import Claim
+from everlog.subscription.follower import Taken
+from tests.simulation.broker import MemoryBroker
+
+Patch = pytest.MonkeyPatch
+
+
+def publish_after_save(patch: Patch) -> None:
+    """What is appended is published once, and nobody remembers whether that worked."""
+
+    def handle(self: RelayHandler, claim: Claim, page: Sequence[StoredEvent], upto: int) -> Taken:
+        made, _ = self._messages(claim, page)
+        try:
+            holding = self._sender.holds(self._relay.word)
+            after = holding.last.sequence if holding.last else 0
+            self._sender.publish_batch(self._relay.word, [message for _, message in made], after=after)
+        except BrokerUnavailable:
+            pass
+        self.save(claim, upto)
+        return Taken(upto, upto)
+
+    patch.setattr(RelayHandler, "handle", handle)
+    patch.setattr(RelayHandler, "idle", lambda self, claim: False)
+
+
+def checkpoint_before_sending(patch: Patch) -> None:
+    handle = RelayHandler.handle
+
+    def checkpoint_first(self: RelayHandler, claim: Claim, page: Sequence[StoredEvent], upto: int) -> Taken:
+        self.save(claim, upto)
+        return handle(self, claim._replace(position=upto), page, upto)
+
+    patch.setattr(RelayHandler, "handle", checkpoint_first)
+
+
+def no_fence(patch: Patch) -> None:
+    """The broker takes whatever comes."""
+
+    def publish(self: MemoryBroker, messages: Sequence[Message], after: int) -> int:
+        for message in messages:
+            self.sequence += 1
+            self.messages.append(Held(self.sequence, message))
+        return self.sequence
+
+    patch.setattr(MemoryBroker, "publish", publish)
+
+
+def never_compares(patch: Patch) -> None:
+    """What the broker says it holds is believed to be what was sent."""
+    patch.setattr(
+        Comparison,
+        "mend",
+        lambda self, known, holding: self._copy(known, holding, holding.last)._replace(mark=known.mark),
+    )
+
+
+def looks_at_the_end_only(patch: Patch) -> None:
+    """A hole is passed over."""
+    patch.setattr(Comparison, "_expected", lambda self, known, holding, upto: holding.messages)
+
+
+def goes_on_where_it_was(patch: Patch) -> None:
+    """It notices, and does not go back."""
+
+    def stay(self: RelayHandler, claim: Claim, copy: Copy, *, missing: bool) -> None: ...
+
+    patch.setattr(RelayHandler, "_go_back", stay)
+
+
+def believes_a_row_of_a_later_owner(patch: Patch) -> None:
+    """It slept between its claim and the row it reads. (A seed showed that this guard was missing.)"""
+    begin = RelayHandler.begin
+
+    def trusting(self: RelayHandler, claim: Claim) -> None:
+        with suppress(Fenced):
+            begin(self, claim)
+
+    patch.setattr(RelayHandler, "begin", trusting)
+
+
+MUTANTS: list[Callable[[Patch], None]] = [
+    publish_after_save,
+    checkpoint_before_sending,
+    no_fence,
+    never_compares,
+    looks_at_the_end_only,
+    goes_on_where_it_was,
+    believes_a_row_of_a_later_owner,
+]

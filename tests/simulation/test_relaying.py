@@ -1,0 +1,33 @@
+"""Relays crash and sleep, a broker loses what it likes: at the end it holds the log, each event once (T11).
+
+3,000 seeds; `python -m tests.campaign relays` runs as many as you like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import takewhile
+
+import pytest
+
+from tests.simulation.hunt import hunt
+from tests.simulation.relay_mutants import MUTANTS
+from tests.simulation.relaying import EXERCISED, simulate_relay
+
+SEEDS, SHARE = 3000, 500
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, SHARE))
+def test_whatever_happens_the_broker_comes_to_hold_the_log_in_order(first: int) -> None:
+    hunted = hunt(map(str, range(first, first + SHARE)), simulate_relay)
+    print(f"seeds {first} to {first + SHARE - 1}: {dict(hunted.seen)}")
+    assert hunted.violations == []
+    assert [what for what in EXERCISED if not hunted.seen[what]] == []
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_a_bug_is_found(mutant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant(monkeypatch)
+    passed = sum(1 for _ in takewhile(lambda seed: not simulate_relay(str(seed)).failures, range(SEEDS)))
+    print(f"found by seed {passed}")
+    assert passed < SEEDS
