@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -194,6 +194,66 @@ def test_processes_of_the_code_before_go_on_with_what_was_kept(at: MakePlatform)
             )  # fmt: skip
 
 
+@pytest.mark.parametrize("partitions", [1, 4])
+def test_both_versions_of_a_fold_are_followed_by_all_their_partitions(at: MakePlatform, partitions: int) -> None:
+    old, new = tally_in(partitions), tally_in(partitions, version=2)
+    with at(old).open(worker=True, lease_seconds=LEASE) as before, at(new).open(worker=True) as after:
+        append_many(after.tenant(), [f"k{number}" for number in range(20)])
+        before.tenant().wait_for(old)
+        after.tenant().wait_for(new)
+        append_many(after.tenant(), [f"k{number}" for number in range(20)])
+        before.tenant().wait_for(old)
+        after.tenant().wait_for(new)
+        assert serves(before, old) == serves(after, new) == sums(after)
+
+
+@either
+def test_many_workers_that_start_with_a_raised_version_build_it_once(at: MakePlatform, make: Any) -> None:
+    with at(make(1, 1)).open(worker=True) as log:
+        append_many(log.tenant(), KEYS * 100)
+        settled(log)
+    new = make(2, 2)
+    with ExitStack() as opened:
+        logs = [opened.enter_context(at(new).open(worker=True, lease_seconds=LEASE)) for _ in range(3)]
+        for log in logs:
+            append_many(log.tenant(), KEYS)
+            eventually(lambda log=log: names(log).get(new.name) == 2)  # type: ignore[misc]
+        append_many(logs[0].tenant(), KEYS)
+        settled(logs[0], new.name)
+        assert serves(logs[0], new) == sums(logs[0], 2)
+        assert names(logs[0]) == {new.name: 2, f"{new.name}-": 1}
+
+
+def test_a_version_may_have_tables_that_another_one_has_not(at: MakePlatform) -> None:
+    def made(version: int, *more: str) -> SqlProjection:
+        setup = [TABLE, *(f"CREATE TABLE IF NOT EXISTS {name} (key TEXT)" for name in more)]
+        one = SqlProjection("counter", setup=setup, tables=["counted", *more], version=version)
+
+        @one.on(Counted)
+        def add(e: Recorded[Counted], tx: Any) -> None:
+            tx.execute(ADD, (e.tenant, e.data.key, version * e.data.n))
+            for name in more:
+                tx.execute(f"INSERT INTO {name} VALUES (?)", (e.data.key,))
+
+        return one
+
+    old, new = made(1, "first_seen"), made(2, "last_seen")
+    before, after = at(old), at(new)
+    with before.open() as log:
+        append_many(log.tenant(), KEYS)
+        follow(before)
+        build = beside(after, log, new)
+        build.run()
+        build.swap()
+        assert serves(log, new) == sums(log, 2)
+        assert len(rows_of(log, "SELECT key FROM last_seen")) == len(KEYS)
+        assert len(rows_of(log, "SELECT key FROM first_seen")) == len(KEYS)
+        append_many(log.tenant(), KEYS)
+        follow(after)
+        beside(before, log, old).rollback()
+        assert serves(log, old) == sums(log)
+
+
 @either
 def test_a_rollback_lets_the_old_one_serve_caught_up(at: MakePlatform, make: Any) -> None:
     old, new = make(1, 1), make(1, 2)
@@ -340,8 +400,8 @@ def test_a_divided_one_is_built_as_it_is_divided(at: MakePlatform, make: Any) ->
         assert [one.parts for one in log.store.checkpoints.progress() if one.subscription == name] == [3, 3, 3]
 
 
-def tally_in(partitions: int) -> Fold[int]:
-    fold = Fold("tally", initial=0, partitions=partitions)
+def tally_in(partitions: int, version: int = 1) -> Fold[int]:
+    fold = Fold("tally", initial=0, version=version, partitions=partitions)
 
     @fold.on(Counted, key=lambda e: e.data.key)
     def add(total: int, e: Recorded[Counted]) -> int:

@@ -12,7 +12,7 @@ from everlog.core.errors import Fenced, NotFound
 from everlog.processing.contract import Desk
 from everlog.store.query import Filter
 from everlog.subscription.contract import Attendance, Claim, Effects, Kind, Progress, Status
-from everlog.subscription.partition import BESIDE, partition_name, to_divide, to_exchange
+from everlog.subscription.partition import BESIDE, first_of, partition_name, to_divide, to_exchange
 from tests.simulation.database import Database, MemoryEffects, Subscribed, tables_of
 from tests.simulation.desk import MemoryFeeds, MemoryInbox, MemoryLanes, MemoryMarks, MemoryReceived
 
@@ -29,7 +29,7 @@ class MemoryCheckpoints:
                 self._insert(rows, name, parts, kind=kind, version=version, position=start)
             elif known[0].version != version:
                 self._send_back(rows, known, start, version=version, kind=kind)
-        return next(progress for progress in self.progress() if progress.subscription == name)
+        return first_of(name, self.progress())
 
     def claim(self, name: str, owner: str, lease_seconds: float) -> Claim | None:
         boot, now = self._database.lease_clock()
@@ -154,12 +154,13 @@ class MemoryCheckpoints:
             rows = effects.tables.subscriptions
             if not to_exchange(name, other, self.progress()):
                 return False
+            epoch = 1 + max(row.epoch for row in rows.values() if row.subscription in (name, other))
             turned = {name: kept or other, other: name}
             for row in [row for row in rows.values() if row.subscription in turned]:
                 del rows[row.name]
                 new = turned[row.subscription]
                 renamed = row._replace(
-                    name=new + row.name[len(row.subscription) :], subscription=new, epoch=row.epoch + 1, owner="",
+                    name=new + row.name[len(row.subscription) :], subscription=new, epoch=epoch, owner="",
                     lease_until=0,
                 )  # fmt: skip
                 rows["?" + renamed.name] = renamed
@@ -180,6 +181,14 @@ class MemoryCheckpoints:
         found = {row.subscription: row.build for row in rows if row.version == version}
         return next((found[name] for name in names if name in found), None)
 
+    def _number(self, rows: dict[str, Subscribed], subscription: str) -> int:
+        """One more than any that a build of this name has."""
+        name = subscription.rstrip(BESIDE)
+        builds = [row.build for row in rows.values() if row.subscription.rstrip(BESIDE) == name]
+        return 1 + max(
+            [*builds, *(version for fold, version in self._database.read().folds if fold == name)], default=0
+        )
+
     def _insert(
         self,
         rows: dict[str, Subscribed],
@@ -193,13 +202,12 @@ class MemoryCheckpoints:
         build: int = 0,
     ) -> None:
         moved_at = self._database.clock()
-        family = [row.build for row in rows.values() if row.subscription.rstrip(BESIDE) == subscription.rstrip(BESIDE)]
-        build = build or 1 + max(family, default=0)
+        build = build or self._number(rows, subscription)
         for part in range(parts):
             name = partition_name(subscription, part, parts)
             rows[name] = Subscribed(
-                name, kind, version, position, status, 0, "", "", 0, "", 0, moved_at, False, subscription, part, parts,
-                None, build,
+                name, kind, version, position, status, moved_at, "", "", 0, "", 0, moved_at, False, subscription, part,
+                parts, None, build,
             )  # fmt: skip
 
     def _send_back(

@@ -14,6 +14,7 @@ from everlog.subscription.contract import Progress
 from everlog.subscription.follower import LEASE_SECONDS, Follower, Subscription
 from everlog.subscription.partition import Slice
 from everlog.subscription.tail import Tail
+from everlog.subscription.taking_over import taken_over
 
 REBUILD_PAGE = 150  # so few that what is made of them is gone before Python's collector looks: a quarter quicker
 SAVE_EVERY = 50_000
@@ -77,6 +78,8 @@ class Rebuild:
             partition=known.name,
         )
         follower.on_progress = lambda: meter.show(number * head + follower.reached)
+        if number:  # the first one is ours since it was sent back; workers may have claimed the others since it cleared
+            taken_over(self._backend.checkpoints, known.name, self._owner, self._lease_seconds)
         follower.run_to(head)
         return follower.reached
 

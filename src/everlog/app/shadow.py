@@ -4,7 +4,10 @@ A fold's states lie in the log's database under the number of their build, a SQL
 is followed by the same handler as ever, so it goes on where it was cut off.
 """
 
+import os
+import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -25,6 +28,8 @@ from everlog.subscription.follower import LEASE_SECONDS, Follower, Handler
 from everlog.subscription.partition import BUILDING, KEPT, Slice, as_one
 from everlog.subscription.tail import Tail
 from everlog.subscription.taking_over import taken_over
+
+_SWAP_SECONDS = 3600.0  # longer than the copying of any tables; it ends with the swap
 
 
 class _Place(Protocol):
@@ -62,16 +67,19 @@ class ShadowBuild:
         backend: Backend,
         *,
         lease_seconds: float = LEASE_SECONDS,
+        new_version: bool = False,
         stopping: threading.Event | None = None,
         on_progress: Callable[[RebuildProgress], None] = lambda progress: None,
     ) -> None:
+        """`new_version`: only as long as another version serves, which many may be about to change at once."""
         refuse_inline(projection)
+        self._new_version = new_version
         self._projection, self._backend, self._on_progress = projection, backend, on_progress
         self._subscription = replace(subscription_of(projection, types), page=REBUILD_PAGE)
         self._types, self._lease_seconds = types, lease_seconds
         self._stopping = stopping or threading.Event()
         self.name = projection.name
-        self._owner = f"shadow build of {self.name}"
+        self._owner = f"shadow build by {socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
     def stop(self) -> None:
         """Keep what is built, and return after the page in hand; with `resume` it goes on from there."""
@@ -84,6 +92,7 @@ class ShadowBuild:
         """
         with self._place() as place:
             known = self._known(place.checkpoints, BUILDING)
+            self._refuse_served()
             if not resume or known is None or known.version != self._projection.version:
                 self._refuse_owned(known)
                 place.clear()
@@ -126,11 +135,19 @@ class ShadowBuild:
             place.drop()
 
     def _change(self, place: _Place, other: str) -> int:
-        with self._serving():
+        with self._owning(self._backend.checkpoints, self.name, self._lease_seconds):
+            self._refuse_served()
             reached = self._follow(place, other)
-            if self._stopping.is_set() or not place.take_over(self.name, self.name + other):
-                raise StoreUnavailable(f"{self.name!r} did not catch up with what serves: try again")
+            # From here on nobody else may move it, for it takes its place as it is.
+            with self._owning(place.checkpoints, self.name + other, _SWAP_SECONDS):
+                if self._stopping.is_set() or not place.take_over(self.name, self.name + other):
+                    raise StoreUnavailable(f"{self.name!r} did not catch up with what serves: try again")
         return reached
+
+    def _refuse_served(self) -> None:
+        serving = self._known(self._backend.checkpoints, "")
+        if self._new_version and serving is not None and serving.version == self._projection.version:
+            raise StoreUnavailable(f"version {serving.version} of {self.name!r} serves by now")
 
     def _follow(self, place: _Place, suffix: str) -> int:
         """Every partition, one after the other, up to the head."""
@@ -153,18 +170,17 @@ class ShadowBuild:
             follower.on_progress = partial(_show, meter, follower, number * head)
             follower.run_to(head)
             reached.append(follower.reached)
+        if not reached:
+            raise StoreUnavailable(f"{self.name!r} was swapped or canceled by somebody else: look again")
         return min(reached)
 
     @contextmanager
-    def _serving(self) -> Iterator[None]:
-        """Own what serves, so that it goes no further meanwhile; its workers go on after."""
-        checkpoints = self._backend.checkpoints
+    def _owning(self, checkpoints: Checkpoints, name: str, lease_seconds: float) -> Iterator[None]:
+        """Take it over, so that it goes no further meanwhile; its workers go on after."""
         with ExitStack() as owned:
             for one in checkpoints.progress():
-                if one.subscription == self.name:
-                    owned.callback(
-                        checkpoints.leave, taken_over(checkpoints, one.name, self._owner, self._lease_seconds)
-                    )
+                if one.subscription == name:
+                    owned.callback(checkpoints.leave, taken_over(checkpoints, one.name, self._owner, lease_seconds))
             yield
 
     def _register(self, checkpoints: Checkpoints, suffix: str) -> None:
@@ -192,6 +208,20 @@ class ShadowBuild:
             yield place
         finally:
             place.close()
+
+
+def _as_far(checkpoints: Checkpoints, partitions: Sequence[Progress]) -> None:
+    """The same partitions in another place, each as far as it is here."""
+    name = partitions[0].subscription
+    checkpoints.register(name, "projection", partitions[0].version, 0, parts=len(partitions))
+    for one in partitions:
+        claim = checkpoints.claim(one.name, "a swap", 0.0)
+        if claim is None:
+            raise StoreUnavailable(f"{name!r} is being swapped by somebody else: try again")
+        if claim.position < one.position:
+            with checkpoints.transaction(claim, one.position):
+                pass
+        checkpoints.leave(claim)
 
 
 def _show(meter: Meter, follower: Follower, before: int) -> None:
@@ -252,25 +282,16 @@ class _Tables:
         self._shadow.drop()
 
     def prepare(self, kept: Sequence[Progress]) -> None:
-        checkpoints, name = self._shadow.checkpoints, self._projection.name + KEPT
-        checkpoints.register(name, "projection", kept[0].version, 0, parts=kept[0].parts)
-        for one in kept:
-            claim = checkpoints.claim(one.name, "rollback", 0.0)
-            if claim is None:
-                raise StoreUnavailable(f"{name!r} is being rolled back by somebody else: try again")
-            if claim.position < one.position:
-                with checkpoints.transaction(claim, one.position):
-                    pass
-            checkpoints.leave(claim)
+        _as_far(self._shadow.checkpoints, kept)
 
     def take_over(self, name: str, other: str) -> bool:
         log, shadow = self._backend.checkpoints, self._shadow.checkpoints
-        built = as_one(shadow.progress())[other]
+        built = [one for one in shadow.progress() if one.subscription == other]
         # As far as the shadow's own checkpoints are, so that the change of names says how far the tables are too.
         log.forget(other)
         if other != name + KEPT:
             log.forget(name + KEPT)
-        log.register(other, "projection", built.version, built.position, parts=built.parts)
+        _as_far(log, built)
         tables, shadows = self._projection.tables, self._backend.shadows
         return log.exchange(name, other, name + KEPT, lambda effects: shadows.swap(effects, name, tables))
 

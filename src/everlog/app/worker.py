@@ -27,7 +27,7 @@ from everlog.app.shadow import ShadowBuild
 from everlog.app.stores import Backend
 from everlog.core.clock import Clock
 from everlog.core.crash import CrashPoint, nothing
-from everlog.core.errors import Fenced, OutcomeUnknown, StoreUnavailable, SubscriptionFailed
+from everlog.core.errors import EverlogError, Fenced, InvalidInput, NotFound, OutcomeUnknown, StoreUnavailable
 from everlog.domain.types import EventTypes
 from everlog.process.timekeeper import Timekeeper, TimekeeperHandler
 from everlog.processing.processor import Processor
@@ -43,6 +43,7 @@ from everlog.subscription.follower import LEASE_SECONDS, Follower, Handler, Subs
 from everlog.subscription.partition import BESIDE, Slice, as_one
 from everlog.subscription.share import Share, fair_limit
 from everlog.subscription.tail import Tail
+from everlog.telemetry.log import subscription_failed
 
 _EVER = 2**62
 _LOOK_SECONDS = 1.0
@@ -94,7 +95,9 @@ class Worker:
         self._handlers: list[ProcessorHandler] = []
         self._shares = {name: Share() for name in self._parts}
         self._begun: set[str] = set()
+        self._attended: set[str] = set()
         self._building: set[str] = set()
+        self.failures: dict[str, Exception] = {}  # why what is built beside does not serve yet
         self._looking = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._watch = threading.Thread(target=self._look_now_and_then, name="everlog-partitions", daemon=True)
@@ -121,10 +124,9 @@ class Worker:
     def _look_now_and_then(self) -> None:
         while not self._stopping.wait(min(_LOOK_SECONDS, self._lease_seconds / 4)):
             self._look_patiently()
-        for name in self._begun:
-            if len(self.of(name)) > 1:
-                with suppress(StoreUnavailable, OutcomeUnknown):  # then the others notice when it ends by itself
-                    self._backend.checkpoints.attend(name, self.owner, 0)
+        for name in self._attended:
+            with suppress(StoreUnavailable, OutcomeUnknown):  # then the others notice when it ends by itself
+                self._backend.checkpoints.attend(name, self.owner, 0)
 
     def _look_patiently(self) -> None:
         """What the database does not answer now it is asked again in a second; who owns something goes on with it."""
@@ -160,23 +162,30 @@ class Worker:
             thread.start()
 
     def _build_beside(self, part: Projection) -> None:
-        """Until it serves, whoever made it so; one that fails says so in its own row, and a start tries again."""
+        """Until it serves, whoever made it so; one that fails says so, and a start tries again."""
         build = ShadowBuild(
-            part, self._types, self._backend, lease_seconds=self._lease_seconds, stopping=self._stopping
-        )
-        while not self._stopping.is_set():
-            try:
-                if followed(part, as_one(self._backend.checkpoints.progress())):
-                    break
-                build.run(resume=True)
-                build.swap()
-            except SubscriptionFailed:
-                break
-            except (StoreUnavailable, OutcomeUnknown, Fenced):
-                self._stopping.wait(min(_LOOK_SECONDS, self._lease_seconds / 4))
-        self._look_patiently()
-        self._building.discard(part.name)
-        self._tell()
+            part, self._types, self._backend, lease_seconds=self._lease_seconds, new_version=True,
+            stopping=self._stopping,
+        )  # fmt: skip
+        try:
+            while not self._stopping.is_set() and not followed(part, as_one(self._backend.checkpoints.progress())):
+                self._build_once(build)
+            self._look_patiently()
+        except EverlogError as error:  # about the projection or its events: waiting would not help
+            self.failures[part.name] = error
+            subscription_failed(part.name, getattr(error, "position", 0), "failed")
+        finally:
+            self._building.discard(part.name)
+            self._tell()
+
+    def _build_once(self, build: ShadowBuild) -> None:
+        try:
+            build.run(resume=True)
+            build.swap()
+        except (Fenced, NotFound, InvalidInput, StoreUnavailable, OutcomeUnknown) as error:
+            # Somebody else builds, swaps or divides it at this moment, or the database is away.
+            self.failures[build.name] = error
+            self._stopping.wait(min(_LOOK_SECONDS, self._lease_seconds / 4))
 
     def _share(self, name: str, partitions: Sequence[Progress]) -> None:
         there = {one.name for one in partitions}
@@ -184,15 +193,19 @@ class Worker:
             gone.end()
             del self.followers[gone.partition]
         if len(partitions) > 1:
-            attendance = self._backend.checkpoints.attend(name, self.owner, self._lease_seconds)
+            attendance = self._backend.checkpoints.attend(partitions[0].subscription, self.owner, self._lease_seconds)
+            self._attended.add(partitions[0].subscription)
             self._shares[name].limit = fair_limit(len(partitions), attendance)
         else:
             self._shares[name].limit = 1
-        for one in partitions:
-            if one.name not in self.followers:
-                self._follow(self._parts[name], one)
+        made = [self._follow(self._parts[name], one) for one in partitions if one.name not in self.followers]
+        # All of them are there before the first owns anything, or it might pass for the whole.
+        for follower in made:
+            thread = threading.Thread(target=follower.run, name=f"everlog-{follower.partition}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
-    def _follow(self, part: Follows, one: Progress) -> None:
+    def _follow(self, part: Follows, one: Progress) -> Follower:
         fed = self.feeding.pages(part, one.name) if self.feeding and isinstance(part, Processor) else None
         handler = self._handler_of(part, Slice(one.part, one.parts), fed)
         follower = self.followers[one.name] = Follower(
@@ -209,9 +222,7 @@ class Worker:
             on_progress=self._tell,
             until_due=handler.seconds_left if isinstance(handler, TimekeeperHandler) else lambda: math.inf,
         )
-        thread = threading.Thread(target=follower.run, name=f"everlog-{one.name}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        return follower
 
     def _subscription(self, part: Follows) -> Subscription:
         if self.feeding is not None and isinstance(part, Processor):

@@ -121,19 +121,21 @@ class Follower:
                 first = False
                 self.owns = claim is not None
                 if claim is None:
+                    self._share.let_go(self.partition)  # before the wait, or others find no room
                     self.reached = 0  # how far it is, only the checkpoint says
                     self.on_progress()
                     self._stopping.wait(min(1.0, self._lease_seconds / 4))
                 else:
                     self._own(claim)
-                self._share.let_go(self.partition)
             except Fenced as error:
                 # How far it is, only the checkpoint says: the new owner may be building it anew.
                 self.failure, self.owns, self.reached = error, False, 0
-                self._share.let_go(self.partition)
             except (StoreUnavailable, OutcomeUnknown) as error:
                 self.failure = error
+                self._share.let_go(self.partition)
                 self._stopping.wait(self._lease_seconds / 4)
+            finally:
+                self._share.let_go(self.partition)
 
     def end(self) -> None:
         """Leave this partition, for good."""
@@ -168,21 +170,26 @@ class Follower:
         return None
 
     def _is_ours(self, *, starting: bool) -> bool:
-        """Whether it is there, in the version to run, and nobody else's."""
-        known = self._known()
+        """Whether it is there, in the version to run, its turn, and nobody else's."""
+        partitions = self._checkpoints.progress()
+        known = self._known(partitions)
         # To make it so is for a start alone, or two versions would begin anew in turns.
         if self._registers and (known is None or (starting and known.version != self.subscription.version)):
             self.subscription.register(self._store, self._checkpoints)
-            known = self._known()
+            known = self._known(self._checkpoints.progress())
         self._over = self._over or known is None
         if known is None or known.version != self.subscription.version:
             return False
         if starting and known.status == "failed":
             self._checkpoints.set_status(self.partition, "running", epoch=known.epoch)
+        if known.until is None and any(
+            one.until is not None for one in partitions if one.subscription == known.subscription
+        ):
+            return False  # those that end go first, and must find room in the share
         return known.owner in ("", self.owner) and self._share.may_own(self.partition)
 
-    def _known(self) -> Progress | None:
-        return next((one for one in self._checkpoints.progress() if one.name == self.partition), None)
+    def _known(self, partitions: Sequence[Progress]) -> Progress | None:
+        return next((one for one in partitions if one.name == self.partition), None)
 
     def _renew(self, claim: Claim) -> Claim:
         renewed = self._checkpoints.renew(claim, self._lease_seconds)

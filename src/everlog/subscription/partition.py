@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from everlog.core.errors import InvalidInput, NotFound
+from everlog.core.errors import InvalidInput, NotFound, StoreUnavailable
 from everlog.subscription.contract import Progress, Status
 
 MOST_PARTITIONS = 256
@@ -37,6 +37,14 @@ def key_hash(key: str) -> int:
 def partition_name(subscription: str, part: int, parts: int) -> str:
     """An undivided subscription is its own partition."""
     return subscription if parts == 1 else f"{subscription}/{part}of{parts}"
+
+
+def first_of(name: str, partitions: Iterable[Progress]) -> Progress:
+    """The first partition of a subscription that was registered just now."""
+    found = next((one for one in partitions if one.subscription == name), None)
+    if found is None:
+        raise StoreUnavailable(f"{name!r} was swapped or canceled by somebody else at this moment: try again")
+    return found
 
 
 def to_divide(name: str, partitions: Sequence[Progress], parts: int) -> Progress | None:

@@ -20,7 +20,7 @@ from everlog.core.clock import Clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.errors import EverlogError, Fenced, InvalidInput, NotFound
 from everlog.subscription.contract import Attendance, Claim, Effects, Kind, Progress, Status
-from everlog.subscription.partition import ASIDE, BESIDE, partition_name, to_divide, to_exchange
+from everlog.subscription.partition import ASIDE, BESIDE, first_of, partition_name, to_divide, to_exchange
 
 LeaseClock = Callable[[], tuple[str, int]]
 """A test's clock in place of the database's; of what it says only the microseconds count."""
@@ -34,8 +34,9 @@ _FREE = "owner = '', lease_until = 0, epoch = epoch + 1"
 _REGISTER = """
     INSERT INTO everlog_subscription
     SELECT name, ?::text, part - 1, ?::bigint, NULL::bigint,
-        (SELECT 1 + coalesce(max(build), 0) FROM everlog_subscription WHERE subscription = ANY(?)),
-        ?::text, ?::bigint, ?::bigint, 'running', 0, '', 0, '', 0, ?, false
+        1 + greatest((SELECT max(build) FROM everlog_subscription WHERE subscription = ANY(?)),
+            (SELECT max(version) FROM everlog_fold WHERE projection = ?), 0),
+        ?::text, ?::bigint, ?::bigint, 'running', ?::bigint, '', 0, '', 0, ?, false
     FROM unnest(?::text[]) WITH ORDINALITY AS made (name, part)
     WHERE NOT EXISTS (SELECT FROM everlog_subscription WHERE subscription = ?)
     ON CONFLICT DO NOTHING
@@ -63,8 +64,8 @@ _LEAVE = "UPDATE everlog_subscription SET owner = '', lease_until = 0 WHERE name
 _DIVIDE = """
     WITH ending AS (UPDATE everlog_subscription SET until = ? WHERE subscription = ?)
     INSERT INTO everlog_subscription
-    SELECT name, ?::text, part - 1, ?::bigint, NULL::bigint, ?::bigint, ?::text, ?::bigint, ?::bigint, ?::text, 0, '',
-        0, '', 0, ?, false
+    SELECT name, ?::text, part - 1, ?::bigint, NULL::bigint, ?::bigint, ?::text, ?::bigint, ?::bigint, ?::text,
+        ?::bigint, '', 0, '', 0, ?, false
     FROM unnest(?::text[]) WITH ORDINALITY AS made (name, part)"""
 _RETIRE = """
     WITH gone AS (DELETE FROM everlog_subscription WHERE name = ? AND epoch = ? AND position = until RETURNING name)
@@ -77,11 +78,14 @@ _ATTEND = f"""
     SELECT count(*), count(*) FILTER (WHERE owner < ?) FROM everlog_attendance
     WHERE subscription = ? AND owner <> ? AND until > {_NOW}"""
 _MOVE = """
-    UPDATE everlog_subscription SET position = ?, moved_at = ?, anew = false
+    UPDATE everlog_subscription s SET position = ?, moved_at = ?, anew = false
     WHERE name = ? AND epoch = ? AND position <= ? AND status = 'running' AND (until IS NULL OR ? <= until)
+        AND (part = 0 OR NOT EXISTS (SELECT FROM everlog_subscription o
+            WHERE o.subscription = s.subscription AND o.part = 0 AND o.anew))
     RETURNING 1"""
-_RENAME = f"""
-    UPDATE everlog_subscription SET subscription = ?, name = ?::text || substr(name, ?), {_FREE}
+_RENAME = """
+    UPDATE everlog_subscription SET subscription = ?, name = ?::text || substr(name, ?), epoch = ?, owner = '',
+        lease_until = 0
     WHERE subscription = ?"""
 _SET_STATUS = f"""
     UPDATE everlog_subscription SET status = ?, error = ?, failed_position = ?, moved_at = ?, {_FREE}
@@ -123,10 +127,11 @@ class PostgresCheckpoints:
     def register(self, name: str, kind: Kind, version: int, start: int, *, parts: int = 1) -> Progress:
         names = [partition_name(name, part, parts) for part in range(parts)]
         family = texts([name.rstrip(BESIDE) + suffix for suffix in ("", *BESIDE)])
-        row = (name, parts, family, kind, version, start, self._clock(), texts(names), name)
+        now = self._clock()
+        row = (name, parts, family, name.rstrip(BESIDE), kind, version, start, now, now, texts(names), name)
         if not written(self._connections, _REGISTER, row):
             self._send_back(name, start, version, kind)
-        return next(progress for progress in self.progress() if progress.subscription == name)
+        return first_of(name, self.progress())
 
     def claim(self, name: str, owner: str, lease_seconds: float) -> Claim | None:
         now = self._now()
@@ -151,7 +156,8 @@ class PostgresCheckpoints:
             [(head,)] = effects.execute("SELECT position FROM everlog_log")
             end = max(head, old.position)
             names = [partition_name(name, part, parts) for part in range(parts)]
-            values = (end, name, name, parts, old.build, old.kind, old.version, end, old.status, self._clock())
+            now = self._clock()
+            values = (end, name, name, parts, old.build, old.kind, old.version, end, old.status, now, now)
             effects.execute(_DIVIDE, (*values, texts(names)))
             commit(connection)
 
@@ -205,8 +211,10 @@ class PostgresCheckpoints:
             if not to_exchange(name, other, [Progress(*row) for row in rows]):
                 return False
             effects = PostgresEffects(connection)
+            # Names change hands, so no epoch that either row ever had may fit the other.
+            epoch = 1 + max(row[5] for row in rows)
             for old, new in ((name, ASIDE), (other, name), (ASIDE, kept or other)):
-                effects.execute(_RENAME, (new, new, len(old) + 1, old))
+                effects.execute(_RENAME, (new, new, len(old) + 1, epoch, old))
             within(effects)
             commit(connection)
         return True

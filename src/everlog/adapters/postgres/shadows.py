@@ -104,11 +104,19 @@ class PostgresShadows:
         effects.execute(f"CREATE SCHEMA {aside}")
         for table in tables:
             table = quoted(table.lower())
-            [(schema,)] = effects.execute(
+            # A version may have tables that another one has not: those stay where they are.
+            if effects.execute("SELECT 1 WHERE to_regclass(?) IS NULL", (f"{place}.{table}",)):
+                continue
+            found = effects.execute(
                 "SELECT nspname FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid "
                 "WHERE c.oid = to_regclass(?)",
                 (table,),
             )
+            if not found:
+                [(schema,)] = effects.execute("SELECT current_schema()")
+                effects.execute(f"ALTER TABLE {place}.{table} SET SCHEMA {quoted(schema)}")
+                continue
+            [(schema,)] = found
             grants = effects.execute(_GRANTS, (table,))
             live = quoted(schema)
             effects.execute(f"ALTER TABLE {live}.{table} SET SCHEMA {aside}")

@@ -14,7 +14,7 @@ from everlog.core.clock import Clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.errors import Fenced, InvalidInput, NotFound
 from everlog.subscription.contract import Attendance, Claim, Effects, Kind, Progress, Status
-from everlog.subscription.partition import ASIDE, BESIDE, partition_name, to_divide, to_exchange
+from everlog.subscription.partition import ASIDE, BESIDE, first_of, partition_name, to_divide, to_exchange
 
 _PROGRESS = """SELECT name, kind, version, position, status, epoch,
     CASE WHEN lease_boot = ? AND lease_until > ? THEN owner ELSE '' END, error, failed_position, moved_at,
@@ -22,7 +22,7 @@ _PROGRESS = """SELECT name, kind, version, position, status, epoch,
     FROM everlog_subscription"""
 _REGISTER = """
     INSERT INTO everlog_subscription
-    VALUES (?1, ?2, ?3, ?4, NULL, ?5, ?6, ?7, ?8, ?9, 0, '', '', 0, '', 0, ?10, 0)"""
+    VALUES (?1, ?2, ?3, ?4, NULL, ?5, ?6, ?7, ?8, ?9, ?10, '', '', 0, '', 0, ?10, 0)"""
 _ANEW = """
     UPDATE everlog_subscription SET position = ?2, epoch = epoch + 1, owner = '', lease_until = 0, status = 'running',
         error = '', failed_position = 0, moved_at = ?3, anew = (part = 0)
@@ -47,7 +47,7 @@ _MOVE = """
     WHERE name = ?3 AND epoch = ?4 AND position <= ?1 AND status = 'running'
         AND (until IS NULL OR max(?1, ?5) <= until)"""
 _RENAME = """
-    UPDATE everlog_subscription SET subscription = ?2, name = ?2 || substr(name, length(?1) + 1), epoch = epoch + 1,
+    UPDATE everlog_subscription SET subscription = ?2, name = ?2 || substr(name, length(?1) + 1), epoch = ?3,
         owner = '', lease_until = 0
     WHERE subscription = ?1"""
 _SET_STATUS = """
@@ -122,9 +122,12 @@ class SqliteCheckpoints:
             row = known.fetchone()
             if row is None:
                 family = [(name.rstrip(BESIDE) + suffix) for suffix in ("", *BESIDE)]
-                sql = f"""SELECT 1 + coalesce(max(build), 0) FROM everlog_subscription
-                    WHERE subscription IN ({", ".join("?" * len(family))})"""
-                [(build,)] = connection.execute(sql, family).fetchall()
+                # Nor a number under which an inline projection of that name has kept its states.
+                sql = f"""SELECT 1 + max(
+                    (SELECT coalesce(max(build), 0) FROM everlog_subscription
+                        WHERE subscription IN ({", ".join("?" * len(family))})),
+                    (SELECT coalesce(max(version), 0) FROM everlog_fold WHERE projection = ?))"""
+                [(build,)] = connection.execute(sql, (*family, family[0])).fetchall()
                 self._insert(connection, name, parts, build=build, kind=kind, version=version, position=start)
             elif row[0] != version:
                 self._send_back(connection, name, start)
@@ -132,7 +135,7 @@ class SqliteCheckpoints:
                 connection.execute(
                     "UPDATE everlog_subscription SET version = ?, kind = ? WHERE subscription = ?", values
                 )
-        return next(progress for progress in self.progress() if progress.subscription == name)
+        return first_of(name, self.progress())
 
     def claim(self, name: str, owner: str, lease_seconds: float) -> Claim | None:
         boot, now = self._lease_clock()
@@ -235,8 +238,10 @@ class SqliteCheckpoints:
             rows = connection.execute(f"{_PROGRESS} WHERE subscription IN (?, ?)", ("", 0, name, other)).fetchall()
             if not to_exchange(name, other, [Progress(*row) for row in rows]):
                 return False
+            # Names change hands, so no epoch that either row ever had may fit the other.
+            epoch = 1 + max(row[5] for row in rows)
             for old, new in ((name, ASIDE), (other, name), (ASIDE, kept or other)):
-                connection.execute(_RENAME, (old, new))
+                connection.execute(_RENAME, (old, new, epoch))
             within(SqliteEffects(connection))
         return True
 

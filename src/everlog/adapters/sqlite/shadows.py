@@ -19,6 +19,7 @@ from everlog.telemetry import Counters
 _MARK = ".shadow-"
 _KEPT = "~"  # ends the name of what a swap puts aside, and no name of a shadow
 _OTHERS = ("-wal", "-shm", "-journal", "-next.lock", "-write.lock")
+_THERE = "SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?)"
 _MADE = "SELECT sql FROM main.sqlite_schema WHERE tbl_name = ? AND sql IS NOT NULL ORDER BY type <> 'table', rowid"
 
 
@@ -78,17 +79,31 @@ class SqliteShadows:
         shadow, aside = self.open(name), self.open(f"{name}{_KEPT}", fresh=True)
         try:
             with aside.connections.committing() as kept:
-                for table in tables:
+                # A version may have tables that another one has not: those stay where they are.
+                tables = [table for table in tables if _is_there(shadow.connections, table)]
+                both = [table for table in tables if _is_there_on(live, table)]
+                for table in both:
                     _move(live, kept, table)
             with shadow.connections.committing() as new, aside.connections.committing() as kept:
                 for table in tables:
                     _move(new, live, table)
-                    _move(kept, new, table)
+                    if table in both:
+                        _move(kept, new, table)
+                    else:
+                        new.execute(f"DROP TABLE main.{quoted(table)}")
                 # A transaction of the log that fails after this leaves a shadow that says it was never built.
                 new.execute("DELETE FROM main.everlog_subscription")
         finally:
             shadow.close()
             aside.drop()
+
+
+def _is_there(connections: Connections, table: str) -> bool:
+    return bool(connections.rows(_THERE, (table,)))
+
+
+def _is_there_on(connection: Connection, table: str) -> bool:
+    return connection.execute(_THERE, (table,)).fetchone() is not None
 
 
 def _move(source: Connection, target: Connection, table: str) -> None:

@@ -5,6 +5,7 @@ import pytest
 from everlog.core.envelope import FoldKey, FoldState
 from everlog.core.errors import Fenced, InvalidInput, NotFound
 from everlog.subscription.contract import Claim, Effects, Progress
+from everlog.testing.conformance.events import SettableClock
 from everlog.testing.conformance.following.words import LEASE, Following
 
 _SERVING, _BUILT, _KEPT = "revenue", "revenue+", "revenue-"
@@ -65,6 +66,39 @@ def test_two_change_places_with_all_they_have(following: Following, parts: int) 
             pass
     assert following.checkpoints.exchange(_SERVING, _BUILT)
     assert [one.name for one in _of(following, _SERVING)] == [one.name for one in old]
+
+
+@pytest.mark.parametrize("claims", [(1, 2), (2, 1), (3, 2), (1, 5)], ids=str)
+def test_no_owner_of_before_finds_its_epoch_under_its_name_again(following: Following, claims: tuple[int, int]) -> None:
+    held: list[Claim] = []
+    for name, times in zip((_SERVING, _BUILT), claims, strict=True):
+        following.checkpoints.register(name, "projection", 1, 0)
+        for _ in range(times):
+            claim = following.checkpoints.claim(name, "ann", LEASE)
+            assert claim is not None
+            held.append(claim)
+    assert following.checkpoints.exchange(_SERVING, _BUILT)
+    for claim in held:
+        assert following.checkpoints.renew(claim, LEASE) is None
+
+
+def test_a_row_that_is_made_again_fits_no_earlier_claim(following: Following, clock: SettableClock) -> None:
+    _registered(following, _BUILT)
+    claim = _moved(following, _BUILT, 5)
+    following.checkpoints.forget(_BUILT)
+    clock.now += 1_000
+    _registered(following, _BUILT)
+    assert following.checkpoints.claim(_BUILT, "bob", LEASE) is not None
+    assert following.checkpoints.renew(claim, LEASE) is None
+
+
+def test_a_build_has_no_number_of_an_inline_projection_of_its_name(following: Following) -> None:
+    following.checkpoints.register("other", "projection", 1, 0)
+    claim = following.checkpoints.claim("other", "ann", LEASE)
+    assert claim is not None
+    with following.checkpoints.transaction(claim, 1) as effects:
+        following.fold_states.store(effects, _SERVING, 3, [FoldState(*_KEY, b"1", 1)])
+    assert _registered(following, _SERVING)[0].build == 4
 
 
 def test_what_had_the_name_gets_the_one_it_is_to_be_kept_under(following: Following) -> None:
