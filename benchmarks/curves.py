@@ -34,7 +34,7 @@ class Range(NamedTuple):
     rebuilt: Sequence[int] = (10_000, 100_000, 1_000_000, 5_000_000)
     grown: Sequence[int] = (10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
     workers: Sequence[int] = (1, 2, 4)
-    handled: int = 8_000
+    handled: int = 4_000
 
     def sizes(self, **more: int) -> Sizes:
         return msgspec.structs.replace(Sizes(), slices=self.slices, seconds=self.seconds, **more)
@@ -124,7 +124,7 @@ def growth(inputs: Path, how: Range) -> dict[str, Curves]:
 
 
 def workers(inputs: Path, how: Range) -> dict[str, Curves]:
-    """Events a second that worker processes handle together, whose handlers wait two milliseconds for an answer."""
+    """Events a second that worker processes handle together, whose handlers compute for some milliseconds."""
     curves: Curves = {}
     for store in STORES:
         for count in how.workers:

@@ -23,7 +23,7 @@ TITLES = {
     "processes": ("processes that write to one log, 64 tasks in each", "processes"),
     "loads": ("loading an aggregate", "events in its stream"),
     "rebuilds": ("rebuilding a read model of 10,000 keys", "events in the log"),
-    "workers": ("handling events together, 8 partitions of 400 keys, 2 ms a handler", "workers"),
+    "workers": ("handling events together, 8 partitions of 400 keys, handlers that compute", "workers"),
     "growth": ("appends of one event by 64 tasks, as the log grows", "events in the log"),
 }
 COLOURS = {"everlog, PostgreSQL": "#0b5fa5", "everlog, SQLite": "#2a9d8f", "UmaDB": "#7a7a7a",
