@@ -12,7 +12,6 @@ from urllib.parse import unquote
 
 import nats
 from nats.aio.msg import Msg
-from nats.errors import TimeoutError as NothingMore
 
 Place = tuple[str, str]
 """Tenant and stream."""
@@ -28,7 +27,7 @@ async def revenue(server: str, stream: str, subjects: str, *, patience: float = 
         while True:
             try:
                 messages = await pull.fetch(100, timeout=patience)
-            except NothingMore:
+            except TimeoutError:  # of nats-py, or of asyncio: it raises either
                 return totals
             for message in messages:
                 add(totals, seen, message)

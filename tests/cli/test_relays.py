@@ -15,9 +15,10 @@ import pytest
 
 from everlog.app.brokers import open_broker
 from everlog.relay.cloudevents import read, received
-from everlog.testing.nats import Cluster, NatsNotFound, running
+from everlog.testing.nats import Cluster
 from tests.cli.conftest import PROGRAM, event, fill, here
 from tests.following.parts import eventually
+from tests.nats.server import nats_server
 
 SHOP = Path(__file__).with_name("relay_shop.py")
 NOWHERE = "nats://127.0.0.1:1/EVENTS"
@@ -25,11 +26,8 @@ NOWHERE = "nats://127.0.0.1:1/EVENTS"
 
 @pytest.fixture
 def nats() -> Iterator[Cluster]:
-    try:
-        with running() as cluster:
-            yield cluster
-    except NatsNotFound as reason:
-        pytest.skip(f"NOT TESTED ON NATS: {reason}")
+    with nats_server() as cluster:
+        yield cluster
 
 
 @pytest.fixture
@@ -111,7 +109,6 @@ def test_a_refill_is_done_by_the_next_who_runs_it(log: Path, nats: Cluster) -> N
     assert (ran.code, ran.data) == (0, {"relay": "orders-out", "from": "4"})
     assert "2 events" in ran.err
     assert one_relay()["lag"] == 2
-    time.sleep(0.15)  # the server keeps nothing twice within 100 ms
     assert here("relay", "run", "--once", "--broker", nats.url()).code == 0
     assert positions(nats) == [1, 2, 3, 4, 5]
     assert here("relay", "refill", "orders-out", "--json").data["from"] == "1"

@@ -4,15 +4,14 @@ import ast
 import asyncio
 from pathlib import Path
 
-import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from everlog import Platform, Relay, event
-from everlog.testing.nats import NatsNotFound, running
 from examples import plain_nats_consumer
 from examples.plain_nats_consumer import add, revenue
 from tests.following.parts import LEASE, eventually
+from tests.nats.server import nats_server
 
 
 @event("order.placed")
@@ -23,19 +22,16 @@ class Placed:
 
 def test_it_reads_what_a_relay_sends(tmp_path: Path) -> None:
     platform = Platform(f"sqlite:///{tmp_path}/shop.db", Relay("orders-out", types=[Placed], compare_every=0.2))
-    try:
-        with (
-            running() as cluster,
-            platform.open(worker=True, relays_to=cluster.url("EVENTS"), lease_seconds=LEASE) as log,
-        ):
-            for number in range(1, 21):
-                tenant = log.tenant("acme" if number % 2 else "globex")
-                tenant.append(f"order-{number % 3}", Placed(str(number), number))
-            eventually(lambda: [lag.events for lag in log.lags()] == [0])
-            found = asyncio.run(revenue(cluster.servers[0], "EVENTS", "orders-out.>"))
-            assert found == {"acme": 100, "globex": 110}
-    except NatsNotFound as reason:
-        pytest.skip(f"NOT TESTED ON NATS: {reason}")
+    with (
+        nats_server() as cluster,
+        platform.open(worker=True, relays_to=cluster.url("EVENTS"), lease_seconds=LEASE) as log,
+    ):
+        for number in range(1, 21):
+            tenant = log.tenant("acme" if number % 2 else "globex")
+            tenant.append(f"order-{number % 3}", Placed(str(number), number))
+        eventually(lambda: [lag.events for lag in log.lags()] == [0])
+        found = asyncio.run(revenue(cluster.servers[0], "EVENTS", "orders-out.>"))
+        assert found == {"acme": 100, "globex": 110}
 
 
 def test_it_passes_over_what_it_has_seen() -> None:

@@ -15,16 +15,16 @@ from everlog.relay.contract import BrokerUnavailable, Message
 from everlog.testing.nats import NatsFailed, NatsNotFound, NoNetwork, running
 from everlog.testing.nats.binaries import find_server
 from tests.following.parts import eventually
+from tests.nats.server import told_without_nats
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
 def program() -> Path:
-    try:
+    with told_without_nats():
         return find_server()
-    except NatsNotFound as reason:
-        pytest.skip(f"NOT TESTED ON NATS: {reason}")
+    raise AssertionError("it returns or skips")
 
 
 def put(url: str, after: int) -> int:

@@ -13,18 +13,16 @@ from everlog.adapters.nats import NatsBroker, NatsSettings
 from everlog.adapters.nats.connection import api
 from everlog.core.errors import Misconfigured
 from everlog.relay.contract import BrokerUnavailable, Consumer, Message
-from everlog.testing.nats import Cluster, NatsNotFound, running
+from everlog.testing.nats import Cluster
+from tests.nats.server import nats_server
 
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
 def nats() -> Iterator[Cluster]:
-    try:
-        with running() as cluster:
-            yield cluster
-    except NatsNotFound as reason:
-        pytest.skip(f"NOT TESTED ON NATS: {reason}")
+    with nats_server() as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -1,53 +1,31 @@
 """A real broker for all tests of this process, and a stream in it for each; logs in memory, where fsync is free."""
 
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from everlog.app.brokers import open_broker
 from everlog.relay.contract import Broker
-from everlog.testing.nats import Cluster, NatsNotFound, running
-from tests.faults.powercut import memory_directory
-from tests.postgres.folders import database_of
+from everlog.testing.nats import Cluster
+from tests.following.conftest import tmp_path, url
+from tests.nats.server import nats_server
 
 _streams = itertools.count(1)
+_ = tmp_path, url  # fixtures: in memory, on either store
 
 
 @pytest.fixture(scope="session")
 def nats() -> Iterator[Cluster]:
-    try:
-        with running() as cluster:
-            yield cluster
-    except NatsNotFound as reason:
-        pytest.skip(f"NOT TESTED ON NATS: {reason}")
+    with nats_server() as cluster:
+        yield cluster
 
 
 @pytest.fixture
 def own_nats() -> Iterator[Cluster]:
     """For a test that harms it."""
-    try:
-        with running() as cluster:
-            yield cluster
-    except NatsNotFound as reason:
-        pytest.skip(f"NOT TESTED ON NATS: {reason}")
-
-
-@pytest.fixture
-def tmp_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Takes the place of pytest's own."""
-    with memory_directory() as folder:
-        monkeypatch.setattr(tempfile, "tempdir", str(folder))
-        yield folder
-
-
-@pytest.fixture
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Of a log that is not there yet: on SQLite, or where `on_both` says so."""
-    kind = getattr(request, "param", "sqlite")
-    return database_of(tmp_path) if kind == "postgres" else f"sqlite:///{tmp_path}/log.db"
+    with nats_server() as cluster:
+        yield cluster
 
 
 @pytest.fixture

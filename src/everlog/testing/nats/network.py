@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from everlog.testing.watching import watch
+
 LOCKS = Path("/var/tmp")
 NETWORKS = 200
 NOBODY = "02:00:00:00:00:01"  # the hardware address of no node: what is sent there is heard by none
@@ -103,14 +105,7 @@ class Network:
 
     def watch(self) -> "subprocess.Popen[bytes]":
         """Take it down when this process ends without doing so."""
-        return subprocess.Popen(
-            ["sh", "-c", WATCH, "everlog-watch", self._bridge, " ".join(self.names())],
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        return watch(WATCH, self._bridge, " ".join(self.names()))
 
     def _neighbours(self, node: int) -> list[list[str]]:
         """What changes how the others, and we, find a node on the wire."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from everlog.testing.watching import watch
+
 PATIENCE = 60.0
 
 # Whoever reads end of file is alone: kill the server, and remove its folder if nobody else wants it; the last one, all.
@@ -160,18 +162,7 @@ class Node:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
 
     def _watch(self, pid: int) -> None:
-        """Kill the server when this process ends without doing so, by SIGKILL for instance: its end of the pipe closes.
-
-        Not PR_SET_PDEATHSIG: it is Linux's alone, and fires when the thread that started the server ends.
-        """
-        self._watcher = subprocess.Popen(
-            ["sh", "-c", WATCH, "everlog-watch", str(pid), self.folder, "remove" if self._temporary else "keep"],
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._watcher = watch(WATCH, str(pid), str(self.folder), "remove" if self._temporary else "keep")
 
     def _forget(self) -> None:
         if self._watcher is not None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from everlog.testing.postgres.binaries import Binaries
 from everlog.testing.postgres.postmaster import answers, kill_family, lives, read_lock
+from everlog.testing.watching import watch
 
 USER = "postgres"
 PATIENCE = 60.0
@@ -160,18 +161,7 @@ class Server:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-20:])
 
     def _watch(self, pid: int) -> None:
-        """Stop the server when this process ends without doing so, by SIGKILL for instance: its end of the pipe closes.
-
-        Not PR_SET_PDEATHSIG: it is Linux's alone, and fires when the thread that started the server ends.
-        """
-        self._watcher = subprocess.Popen(
-            ["sh", "-c", WATCH, "everlog-watch", str(pid), self.folder, "remove" if self._temporary else "keep"],
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._watcher = watch(WATCH, str(pid), str(self.folder), "remove" if self._temporary else "keep")
 
     def _forget(self) -> None:
         if self._watcher is not None:
