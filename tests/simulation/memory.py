@@ -12,7 +12,7 @@ from everlog.core.errors import Fenced, NotFound
 from everlog.processing.contract import Desk
 from everlog.store.query import Filter
 from everlog.subscription.contract import Attendance, Claim, Effects, Kind, Progress, Status
-from everlog.subscription.partition import BESIDE, first_of, partition_name, to_divide, to_exchange
+from everlog.subscription.partition import BESIDE, first_of, partition_name, refuse_fed, to_divide, to_exchange
 from tests.simulation.database import Database, MemoryEffects, Subscribed, tables_of
 from tests.simulation.desk import MemoryFeeds, MemoryInbox, MemoryLanes, MemoryMarks, MemoryReceived
 
@@ -63,6 +63,8 @@ class MemoryCheckpoints:
             old = to_divide(name, [one for one in self.progress() if one.subscription == name], parts)
             if old is None:
                 return
+            fed = [row.name for row in rows.values() if row.subscription == name and row.name in effects.tables.feeds]
+            refuse_fed(name, fed)
             end = old.position  # there is no log here, and nothing in hand
             for row in [row for row in rows.values() if row.subscription == name]:
                 rows[row.name] = row._replace(until=end)

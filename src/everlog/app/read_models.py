@@ -12,7 +12,7 @@ from everlog.domain.types import EventTypes
 from everlog.projection.fold import Fold
 from everlog.projection.run import Blamed, fold_events, keyed_events
 from everlog.store.query import Filter
-from everlog.subscription.partition import KEPT, as_one
+from everlog.subscription.partition import BUILDING, KEPT, as_one
 
 S = TypeVar("S")
 
@@ -27,16 +27,20 @@ class ReadModels:
     def get(self, fold: Fold[S], tenant: str, key: str) -> S:
         """The state of one key as the projection has it now; `initial` when no event touched it."""
         self._fold(fold)
-        wanted = FoldKey(tenant, key)
-        found = self._backend.fold_states.load(fold.name, build_of(fold, self._backend), [wanted]).get(wanted)
-        return fold.initial if found is None else fold.codec().decode(found.state)
+        wanted, build = FoldKey(tenant, key), build_of(fold, self._backend)
+        found = self._backend.fold_states.load(fold.name, build, [wanted]).get(wanted)
+        if found is not None:
+            return fold.codec().decode(found.state)
+        self._check_kept(fold, build)
+        return fold.initial
 
     def all(self, fold: Fold[S], tenant: str | None) -> Iterator[tuple[FoldKey, S]]:
         """Every key's state, by tenant and key, streamed."""
         self._fold(fold)
-        decode = fold.codec().decode
-        for found in self._backend.fold_states.all(fold.name, build_of(fold, self._backend), tenant):
+        decode, build = fold.codec().decode, build_of(fold, self._backend)
+        for found in self._backend.fold_states.all(fold.name, build, tenant):
             yield FoldKey(found.tenant, found.key), decode(found.state)
+        self._check_kept(fold, build)
 
     def live(self, fold: Fold[S], tenant: str, key: str, upto: int | None) -> S:
         """The state of one key folded from the log on demand, up to a position (`None`: now)."""
@@ -61,6 +65,13 @@ class ReadModels:
         for part in parts:
             self._known(part)
         return self.waiting.late(parts, position)
+
+    def _check_kept(self, fold: Fold[Any], build: int) -> None:
+        """What is not there was not thrown away while it was read: raises `NotReady`, for there is another by now."""
+        names = (fold.name, fold.name + KEPT, fold.name + BUILDING)
+        known = [one for one in self._backend.checkpoints.progress() if one.subscription in names]
+        if known and not fold.inline and build not in {one.build for one in known}:
+            raise NotReady(f"{fold.name!r} was built anew while it was read: read it again")
 
     def _fold(self, fold: Fold[Any]) -> None:
         if not isinstance(fold, Fold):

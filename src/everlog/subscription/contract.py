@@ -99,7 +99,7 @@ class Checkpoints(Protocol):
         """Into so many partitions, in place of those there are, which end at the head as it is now.
 
         The new ones begin there once all the old ones have ended, so the order of a key holds. Raises `NotFound`, and
-        `InvalidInput` while an earlier division is not through.
+        `InvalidInput` while an earlier division is not through, or when a broker feeds it: its places are no positions.
         """
         ...
 

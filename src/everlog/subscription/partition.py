@@ -66,6 +66,15 @@ def to_divide(name: str, partitions: Sequence[Progress], parts: int) -> Progress
     return None if one.parts == parts else replace(one, position=max(each.position for each in partitions))
 
 
+def refuse_fed(name: str, fed: object) -> None:
+    """Raises `InvalidInput` when a partition of it is fed by a broker, whose places are no positions of this log."""
+    if fed:
+        raise InvalidInput(
+            f"{name!r} is fed by a broker, and keeps the partitions it began with: to have others, let it run from the "
+            "log, or begin it under another name"
+        )
+
+
 def to_exchange(name: str, other: str, partitions: Sequence[Progress]) -> bool:
     """Whether `other` is as far as `name`, so that it may take its place. Raises `NotFound` and `InvalidInput`."""
     ours, theirs = ([one for one in partitions if one.subscription == each] for each in (name, other))

@@ -20,7 +20,7 @@ from everlog.core.clock import Clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.errors import EverlogError, Fenced, InvalidInput, NotFound
 from everlog.subscription.contract import Attendance, Claim, Effects, Kind, Progress, Status
-from everlog.subscription.partition import ASIDE, BESIDE, first_of, partition_name, to_divide, to_exchange
+from everlog.subscription.partition import ASIDE, BESIDE, first_of, partition_name, refuse_fed, to_divide, to_exchange
 
 LeaseClock = Callable[[], tuple[str, int]]
 """A test's clock in place of the database's; of what it says only the microseconds count."""
@@ -30,7 +30,8 @@ SHORTEST_FROZEN_SECONDS = 2.0
 _NOW = "coalesce(?::bigint, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
 _FREE = "owner = '', lease_until = 0, epoch = epoch + 1"
 
-# Two that register at once: the later one waits for the row of the first, and finds it.
+# Two that register at once with different numbers of partitions would make both.
+_LOCK = "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('everlog ' || ?::text, 0))"
 _REGISTER = """
     INSERT INTO everlog_subscription
     SELECT name, ?::text, part - 1, ?::bigint, NULL::bigint,
@@ -129,7 +130,10 @@ class PostgresCheckpoints:
         family = texts([name.rstrip(BESIDE) + suffix for suffix in ("", *BESIDE)])
         now = self._clock()
         row = (name, parts, family, name.rstrip(BESIDE), kind, version, start, now, now, texts(names), name)
-        if not written(self._connections, _REGISTER, row):
+        with begun(self._connections, _LOCK, (name,)) as (connection, _), translated():
+            made = PostgresEffects(connection).execute(_REGISTER, row)
+            commit(connection)
+        if not made:
             self._send_back(name, start, version, kind)
         return first_of(name, self.progress())
 
@@ -152,6 +156,8 @@ class PostgresCheckpoints:
             if old is None:
                 return
             effects = PostgresEffects(connection)
+            sql = "SELECT 1 FROM everlog_feed WHERE partition = ANY(?)"
+            refuse_fed(name, effects.execute(sql, (texts([row[0] for row in rows]),)))
             # Read once the partitions are locked: what their owners have in hand lies before it.
             [(head,)] = effects.execute("SELECT position FROM everlog_log")
             end = max(head, old.position)

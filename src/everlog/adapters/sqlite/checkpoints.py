@@ -14,7 +14,7 @@ from everlog.core.clock import Clock
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.errors import Fenced, InvalidInput, NotFound
 from everlog.subscription.contract import Attendance, Claim, Effects, Kind, Progress, Status
-from everlog.subscription.partition import ASIDE, BESIDE, first_of, partition_name, to_divide, to_exchange
+from everlog.subscription.partition import ASIDE, BESIDE, first_of, partition_name, refuse_fed, to_divide, to_exchange
 
 _PROGRESS = """SELECT name, kind, version, position, status, epoch,
     CASE WHEN lease_boot = ? AND lease_until > ? THEN owner ELSE '' END, error, failed_position, moved_at,
@@ -160,6 +160,11 @@ class SqliteCheckpoints:
             old = to_divide(name, [Progress(*row) for row in rows], parts)
             if old is None:
                 return
+            marks = ", ".join("?" * len(rows))
+            fed = connection.execute(
+                f"SELECT 1 FROM everlog_feed WHERE partition IN ({marks})", [row[0] for row in rows]
+            ).fetchone()
+            refuse_fed(name, fed)
             [(head,)] = connection.execute("SELECT position FROM everlog_log").fetchall()
             end = max(head, old.position)
             connection.execute("UPDATE everlog_subscription SET until = ? WHERE subscription = ?", (end, name))

@@ -1,5 +1,8 @@
 """A subscription in several partitions: each owned and moved alone, divided anew at one place for all of them."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import pytest
 
 from everlog.core.errors import Fenced, InvalidInput, NotFound
@@ -7,6 +10,7 @@ from everlog.processing.contract import LaneFilter
 from everlog.subscription.contract import Claim, Progress
 from everlog.subscription.partition import Slice, as_one, key_hash
 from everlog.testing.conformance.events import DAY, SettableClock
+from everlog.testing.conformance.following.brokers import FEED
 from everlog.testing.conformance.following.words import LEASE, NAME, SECOND, Following, SettableLease, registered
 
 
@@ -157,6 +161,30 @@ def test_no_number_of_partitions_but_1_to_256(following: Following, parts: int) 
     _divided(following)
     with pytest.raises(InvalidInput, match="1 to 256"):
         following.checkpoints.divide(NAME, parts)
+
+
+def test_what_a_broker_feeds_keeps_its_partitions(following: Following) -> None:
+    """Its places are of the broker's stream, so there is no head at which it could end."""
+    names = _divided(following)
+    claim = _claim(following, names[1])
+    with following.checkpoints.transaction(claim, 0) as effects:
+        following.desk.feeds.put(effects, names[1], FEED)
+    with pytest.raises(InvalidInput, match="fed by a broker"):
+        following.checkpoints.divide(NAME, 2)
+    assert [one.name for one in _partitions(following)] == names
+
+
+def test_of_many_that_register_it_at_once_one_says_how_it_is_divided(following: Following) -> None:
+    start = Barrier(6)
+
+    def register(parts: int) -> None:
+        start.wait()
+        following.checkpoints.register(NAME, "processor", 1, 0, parts=parts)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(register, (2, 3, 4, 5, 6, 7)))
+    partitions = _partitions(following)
+    assert {one.parts for one in partitions} == {len(partitions)}
 
 
 def test_it_is_divided_again_only_once_that_is_through(following: Following) -> None:
