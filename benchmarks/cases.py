@@ -10,21 +10,21 @@ from benchmarks.inputs import IMPORT_MAP, TENANT, csv_files, long_streams, url, 
 from benchmarks.one import Job
 from benchmarks.orders import LineAdded, UntaggedLineAdded, kept_orders, orders, plain_orders
 from benchmarks.timing import Slice, alone, each, tasks, threads
-from benchmarks.workload import PAGE, lines, new_id
+from benchmarks.workload import PAGE, lines, new_id, ordered_id
 from everlog import Decider, Log, NoStream, Platform, Recorded
 from everlog.adoption import import_file
 from everlog.core.limits import BATCH_EVENTS
 
 
 @contextmanager
-def append_tasks(job: Job, kind: type[LineAdded] = LineAdded) -> Iterator[Slice]:
+def append_tasks(job: Job, kind: type[LineAdded] = LineAdded, name: Callable[[], str] = new_id) -> Iterator[Slice]:
     source, expect = lines(), NoStream()
     with asyncio.Runner() as runner:
         log = Platform(url_of(job), kind).open_async()
         acme = log.tenant(TENANT)
 
         async def append() -> int:
-            order = new_id()
+            order = name()
             done = await acme.append(f"order-{order}", kind(order_id=order, **next(source)), expect=expect)
             return len(done.places)
 
@@ -34,6 +34,10 @@ def append_tasks(job: Job, kind: type[LineAdded] = LineAdded) -> Iterator[Slice]
 
 def append_tasks_untagged(job: Job) -> AbstractContextManager[Slice]:
     return append_tasks(job, UntaggedLineAdded)
+
+
+def append_tasks_ordered(job: Job) -> AbstractContextManager[Slice]:
+    return append_tasks(job, name=ordered_id)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from benchmarks.inputs import TENANT, new_order, url
 from benchmarks.one import Sizes, StoreName
 from benchmarks.orders import orders
 from benchmarks.rounds import Measured, missing, take_turns, work_together
-from benchmarks.workload import lines
+from benchmarks.workload import lines, new_id, ordered_id
 from everlog import Platform
 from everlog.core.limits import BATCH_EVENTS
 
@@ -50,6 +51,10 @@ _WRITING = {
     "peer_eventsourcing:append_threads@postgres": "eventsourcing, PostgreSQL",
     "peer_eventsourcing:append_threads": "eventsourcing, SQLite",
 }
+_GROWING: Sequence[tuple[str, Callable[[], str], str]] = (
+    ("cases:append_tasks", new_id, ""),
+    ("cases:append_tasks_ordered", ordered_id, ", names in the order of time"),
+)
 _LOADING = {
     "cases:load@postgres": "everlog, PostgreSQL",
     "cases:load_snapshot@postgres": "everlog, PostgreSQL, snapshot",
@@ -110,15 +115,14 @@ def rebuilds(inputs: Path, how: Range) -> dict[str, Curves]:
 def growth(inputs: Path, how: Range) -> dict[str, Curves]:
     """Microseconds of an append by 64 tasks, against the events that are in the log already."""
     panels: dict[str, Curves] = {"µs/event": {}, "p50, ms": {}}
-    for store in STORES:
-        folder, filled = _folder(inputs, f"grown-{store}"), 0
-        name = "cases:append_tasks@postgres" if store == "postgres" else "cases:append_tasks"
+    for store, (case, name, line) in product(STORES, _GROWING):
+        folder, filled = _folder(inputs, f"grown{len(line)}-{store}"), 0
         for size in how.grown:
-            filled = _fill(url(folder, store), size)
-            found = work_together(name, 1, inputs, how.sizes(), folder)
+            filled = _fill(url(folder, store), size, name)
+            found = work_together(case + ("@postgres" if store == "postgres" else ""), 1, inputs, how.sizes(), folder)
             if found is not None:
                 for panel, figure in zip(panels.values(), (1e6 / found.rate, found.p50 * 1000), strict=True):
-                    panel.setdefault(_WRITING[name], []).append((filled, figure))
+                    panel.setdefault(f"everlog, {_named(store)}{line}", []).append((filled, figure))
         _forget(folder, store)
     return panels
 
@@ -155,13 +159,13 @@ def _each(
         yield count, take_turns(there, inputs, how.sizes(**{size: count}), chance)
 
 
-def _fill(log_url: str, size: int) -> int:
+def _fill(log_url: str, size: int, name: Callable[[], str]) -> int:
     """Streams of one event each, as the writers append them, until the log holds so many; says how many it does."""
     source = lines()
     with Platform(log_url, orders).open() as log:
         acme = log.tenant(TENANT)
         for _ in range(log.head().position, size, BATCH_EVENTS):
-            acme.append_batch(*[new_order(source, 1) for _ in range(BATCH_EVENTS)])
+            acme.append_batch(*[new_order(source, 1, name) for _ in range(BATCH_EVENTS)])
         return log.head().position
 
 

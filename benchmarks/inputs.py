@@ -1,6 +1,6 @@
 """Logs and files that cases only read, made by everlog itself: so raw SQL inserts exactly the rows everlog would."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,9 +68,9 @@ def imported(job: Job) -> Path:
     return job.prepared(f"imported-{job.store}", lambda folder: _import(folder, job.store, csv_files(job)))
 
 
-def new_order(source: Iterator[Line], count: int) -> Write:
+def new_order(source: Iterator[Line], count: int, name: Callable[[], str] = new_id) -> Write:
     """A new stream with this many events."""
-    order = new_id()
+    order = name()
     events = [LineAdded(order_id=order, **next(source)) for _ in range(count)]
     return Write(f"order-{order}", *events, expect=NoStream())
 

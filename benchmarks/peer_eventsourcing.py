@@ -21,6 +21,8 @@ from benchmarks.one import Job, StoreName
 from benchmarks.timing import Slice, alone, followed, threads
 from benchmarks.workload import EVENTS_A_STREAM, PAGE, Line, lines, new_id
 
+_SAVED_TOGETHER = 1000  # saving 10,000 on PostgreSQL never comes back
+
 
 class Order(Aggregate):
     @event("Opened")
@@ -77,7 +79,12 @@ def append_alone(job: Job) -> Iterator[Slice]:
 @contextmanager
 def load(job: Job, *, snapshot: bool = False) -> Iterator[Slice]:
     with closing(_open(job.folder, job.store)) as app:
-        order = _new_order(lines(), job.sizes.loaded)
+        source = lines()
+        order = _new_order(source, 1)
+        for _ in range(job.sizes.loaded - 1):
+            order.add_line(order_id=str(order.id), **next(source))
+            if len(order.pending_events) == _SAVED_TOGETHER:
+                app.save(order)
         app.save(order)
         if snapshot:
             app.take_snapshot(order.id)

@@ -42,7 +42,7 @@ def draw(name: str, panels: dict[str, Curves], measured_on: str, folder: Path) -
     figure, axes = pyplot.subplots(1, len(panels), figsize=(max(8.4, 4.2 * len(panels)), 3.8), squeeze=False)
     for axis, (unit, curves) in zip(axes[0], panels.items(), strict=True):
         for line, points in curves.items():
-            what = line.removesuffix(", snapshot")
+            what = line.removesuffix(", snapshot").removesuffix(", names in the order of time")
             dashed = "-" if what == line else "--"
             axis.plot(*zip(*points, strict=True), dashed, marker="o", markersize=3, color=COLOURS[what], label=line)
         _scale(axis, name, curves)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TypedDict
 from uuid import uuid4
 
+from everlog.core.ids import new_id as new_event_id
+
 WRITERS = 64
 LOADED_EVENTS = 1000  # of the stream that is loaded
 EVENTS_A_STREAM = 100  # of the log that is read as a whole
@@ -41,6 +43,11 @@ def lines() -> Iterator[Line]:
 def new_id() -> str:
     """The id of a new order, as random as the ones the peers give their aggregates."""
     return uuid4().hex
+
+
+def ordered_id() -> str:
+    """The same, but later ones come later in an index too."""
+    return new_event_id().hex()
 
 
 def write_csv(path: Path, rows: int) -> None:

@@ -82,7 +82,7 @@ def test_a_log_is_moved_and_both_say_so(diverse: Path, database: str) -> None:
     before = here(*listed, "--store", URL).out
     ran = here("store", "copy", URL, database, "--json", "--progress", "json")
     assert ran.code == 0, ran.err
-    assert set(ran.data) == {"events", "streams", "leaves_sha256", "log_id", "incarnation", "found"}
+    assert set(ran.data) == {"events", "streams", "root", "log_id", "incarnation", "found"}
     assert (ran.data["events"], ran.data["streams"], ran.data["incarnation"]) == (7, 5, 2)
     assert json.loads(ran.err.splitlines()[0]).keys() == {"done", "total", "count", "rate", "seconds_left"}
     assert here(*listed, "--store", database).out == here(*listed, "--store", URL).out == before
@@ -93,7 +93,7 @@ def test_a_log_is_moved_and_both_say_so(diverse: Path, database: str) -> None:
     assert [one["level"] for one in doctor.data["findings"] if one["check"] == "appends"] == ["warning"]
     assert here("event", "append", "s-1", "--type", "t", "--store", database).code == 0
     again = here("store", "copy", URL, database, "--json")
-    assert (again.code, again.data["leaves_sha256"]) == (0, ran.data["leaves_sha256"])
+    assert (again.code, again.data["root"]) == (0, ran.data["root"])
     assert "an earlier run had finished" in again.err
 
 

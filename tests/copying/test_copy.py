@@ -14,7 +14,7 @@ import pytest
 from everlog import LogClosed, Platform, Retry, processor
 from everlog.adapters.sqlite import SqliteSettings
 from everlog.app import copying
-from everlog.app.copying import CopyProgress, copy_log
+from everlog.app.copying import CopyProgress, copy_log, reopen_log
 from everlog.app.stores import migrate_store, place_of, prepare_roles
 from everlog.core.envelope import Append, NewEvent
 from everlog.core.errors import Fenced, IncompatibleStore, Misconfigured, NotFound, StoreUnavailable
@@ -35,7 +35,7 @@ def test_there_and_back_every_byte_is_the_same(place: Place) -> None:
         before = everything(store)
     there = copy_log(place("file"), place("pg"))
     back = copy_log(place("pg"), place("file-2"))
-    assert (there.leaves, there.events, there.streams) == (back.leaves, back.events, back.streams)
+    assert (there.root, there.events, there.streams) == (back.root, back.events, back.streams)
     assert (there.incarnation, back.incarnation) == (2, 3)
     for url in (place("pg"), place("file-2")):
         with opened(url) as store:
@@ -86,7 +86,7 @@ def test_run_again_it_says_that_all_is_done(place: Place) -> None:
         append(store, "later")
         store.release(Release((1, 2), "erasure", "asked"))
     again = copy_log(place("file"), place("pg"))
-    assert (again.leaves, again.incarnation, again.already, first.already) == (first.leaves, 2, True, False)
+    assert (again.root, again.incarnation, again.already, first.already) == (first.root, 2, True, False)
 
 
 @PAIRS
@@ -380,7 +380,8 @@ def test_processors_go_on_where_they_were_and_folds_are_there(place: Place) -> N
         subscriptions = [row for row in before["subscription"] if row[0] != table.name]
         after = kept(theirs)
         assert after["subscription"] == subscriptions
-        assert after | {"subscription": []} == before | {"subscription": []}
+        other: dict[str, Any] = {"subscription": [], "origin": []}
+        assert after | other == before | other
     mailed.clear()
     with platform.open(place("pg"), worker=True, lease_seconds=0.4) as log:
         acme = log.tenant("acme")
@@ -406,7 +407,7 @@ def test_keys_that_only_sqlite_can_hold_come_back_as_they_were(place: Place) -> 
     copy_log(place("pg"), place("file-2"))
     with opened(place("file")) as first, opened(place("file-2")) as last:
         lane = ("mails", "acme/a\x00b", 7, "parked", 5, 0, "no\\x00", 1, "acme/c\x00")
-        assert kept(last) == kept(first) | {"lane": [lane]}
+        assert kept(last) == kept(first) | {"lane": [lane], "origin": kept(last)["origin"]}
 
 
 def test_an_owner_is_fenced_when_the_log_is_closed(place: Place) -> None:
@@ -459,6 +460,45 @@ def test_what_the_inbox_took_counts_in_the_next_incarnation(place: Place) -> Non
         assert kept(store)["inbox"] == [("mails", 2, 1, 0), ("mails", 7, 1, 0)]
 
 
+def test_each_incarnation_names_its_parent_the_cut_and_the_root(place: Place) -> None:
+    with opened(place("file")) as store:
+        append(store)
+        append(store)
+    there = copy_log(place("file"), place("pg"))
+    with opened(place("pg")) as store:
+        append(store)
+    back = copy_log(place("pg"), place("file-2"))
+    reopen_log(place("pg"))
+    roots = [bytes.fromhex(one.root) for one in (there, back)]
+    origins = {"file-2": [(2, 1, 2, roots[0]), (3, 2, 3, roots[1])], "pg": [(2, 1, 2, roots[0]), (4, 2, 3, roots[1])]}
+    for name, expected in origins.items():
+        with opened(place(name)) as store:
+            assert [row[:4] for row in kept(store)["origin"]] == expected
+            [told] = [one for one in store.examine(deep=True) if one.check == "incarnation"]
+            assert f"2 went on from 1 at position 2, {expected[1][0]} went on from 2 at position 3" in told.seen
+
+
+@pytest.mark.parametrize("target", ["file-2", "pg"])
+@pytest.mark.parametrize("change", ["root = zeroblob(32)", "cut = cut + 1"])
+def test_a_log_that_did_not_go_on_from_where_it_says_is_found(place: Place, target: str, change: str) -> None:
+    with opened(place("file")) as store:
+        append(store)
+    copy_log(place("file"), place(target))
+    connection: Any
+    if target == "pg":
+        connection = psycopg.connect(place("pg"), autocommit=True)
+        change = change.replace("zeroblob(32)", "decode(repeat('00', 32), 'hex')")
+    else:
+        path = SqliteSettings.from_url(place(target)).path
+        assert path is not None
+        connection = sqlite3.connect(path, isolation_level=None)
+    with closing(connection):
+        connection.execute(f"UPDATE everlog_origin SET {change}")
+    with opened(place(target)) as store:
+        assert [one.check for one in store.examine() if one.level == "problem"] == []
+        assert [one.check for one in store.examine(deep=True) if one.level == "problem"] == ["incarnation"]
+
+
 def test_an_empty_log_moves_too(place: Place) -> None:
     with opened(place("file")) as store:
         log_id = store.head().log_id
@@ -478,4 +518,4 @@ def test_the_engines_role_may_copy(place: Place) -> None:
     fill(place("file"))
     as_engine = place("pg").replace("postgres@", f"{login}@") + f"?tenant_role={tenants}"
     there, back = copy_log(place("file"), as_engine), copy_log(as_engine, place("file-2"))
-    assert (there.leaves, there.incarnation, back.incarnation) == (back.leaves, 2, 3)
+    assert (there.root, there.incarnation, back.incarnation) == (back.root, 2, 3)

@@ -249,5 +249,5 @@ def test_dividing_what_is_being_divided_says_what_it_waits_for() -> None:
     with sharing.platform.open("memory:") as log:
         log.store.checkpoints.register("taken", "processor", 1, 0, parts=2)
         log.store.checkpoints.divide("taken", 3)
-        with pytest.raises(InvalidInput, match="2 earlier partitions go on up to position 0"):
+        with pytest.raises(InvalidInput, match="its earlier partitions go on up to position 0"):
             log.store.checkpoints.divide("taken", 4)

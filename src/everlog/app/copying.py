@@ -5,7 +5,6 @@ open the target as a new incarnation. Wherever that is cut off nothing is lost, 
 step the target takes no appends, and after the third the source takes none.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from everlog.core.clock import rfc3339, system_clock
 from everlog.core.errors import IncompatibleStore, LogClosed, Misconfigured, NotFound
 from everlog.processing.contract import ALL_PARTS
 from everlog.store.contract import LeafRow
-from everlog.store.exact import KEPT, Kept, Row
+from everlog.store.exact import KEPT, Kept, Origin, Row
+from everlog.store.tree import Tree
 from everlog.subscription.partition import BESIDE
 
 PAGE = 1000
@@ -27,7 +27,7 @@ _PASSES = 10
 
 @dataclass(frozen=True, slots=True)
 class CopyProgress:
-    """`done` of `total` rows, each of which is copied and later compared; the copy has come to `position`."""
+    """`done` of `total` rows; a row that is copied counts when it is written, and when it is compared."""
 
     done: int
     total: int
@@ -40,8 +40,8 @@ class Copied:
 
     events: int
     streams: int
-    leaves: str
-    """SHA-256 over all leaves in the order of positions, the same on both sides."""
+    root: str
+    """Of the RFC 9162 tree over all leaves in the order of positions, the same on both sides; hex."""
     log_id: bytes
     incarnation: int
     found: int
@@ -69,7 +69,7 @@ def copy_log(source: str, target: str, *, tell: Tell = lambda now: None) -> Copi
             return _Copying(ours, theirs, here, there, tell).run()
 
 
-def reopen_log(url: str) -> str:
+def reopen_log(url: str, *, tell: Tell = lambda now: None) -> str:
     """Take appends again in a log that a copy closed, and say why it was closed; empty: it was not.
 
     Only for where the other one is given up: two logs of one history must never both grow. It becomes an incarnation
@@ -81,8 +81,19 @@ def reopen_log(url: str) -> str:
         gate = store.exact.gate()
         if gate.closed:
             store.exact.shut(gate.closed)
-            store.exact.open(store.head().incarnation + 2, gate.inline)
+            head, tree = store.head(), Tree()
+            for row in store.leaves():
+                tree.add(row.leaf)
+                if tree.size % PAGE == 0:
+                    tell(CopyProgress(tree.size, head.position, tree.size))
+            _open_next(store, head.incarnation + 2, head.incarnation, tree, gate.inline)
         return gate.closed
+
+
+def _open_next(store: Backend, incarnation: int, parent: int, tree: Tree, inline: str) -> None:
+    origin = Origin(incarnation, parent, tree.size, tree.root(), system_clock())
+    store.exact.keep("origin", [origin])
+    store.exact.open(incarnation, inline)
 
 
 def _moved_to(place: str) -> str:
@@ -107,7 +118,7 @@ class _Copying:
         self._source, self._target, self._here, self._there, self._tell = source, target, here, there, tell
         self._already = False
         self._found = self._reached = self._compared = 0
-        self._leaves = hashlib.sha256()
+        self._tree = Tree()
 
     def run(self) -> Copied:
         self._already = self._is_done()
@@ -123,7 +134,8 @@ class _Copying:
             self._go_on_here()
             raise
         self._copy_kept()
-        self._target.exact.open(self._next_incarnation(), self._source.exact.gate().inline)
+        parent = self._source.head().incarnation
+        _open_next(self._target, self._next_incarnation(), parent, self._tree, self._source.exact.gate().inline)
         return self._told()
 
     def _bring_all(self) -> None:
@@ -198,7 +210,7 @@ class _Copying:
         for one, other in zip_longest(ours, theirs):
             if one is None or other is None or not same(one, other):
                 raise self._differs(f"the event at position {self._compared + 1} is another one")
-            self._leaves.update(other.leaf)
+            self._tree.add(other.leaf)
             self._compared = one.event.position
             if self._compared % PAGE == 0:
                 self._show(upto)
@@ -267,7 +279,7 @@ class _Copying:
     def _told(self) -> Copied:
         head, streams = self._target.head(), sum(1 for _ in self._source.streams(None))
         return Copied(
-            self._compared, streams, self._leaves.hexdigest(), head.log_id, head.incarnation, self._found, self._already
+            self._compared, streams, self._tree.root().hex(), head.log_id, head.incarnation, self._found, self._already
         )
 
 

@@ -26,6 +26,7 @@ from everlog.cli.progress import Mode, Pace, ProgressOption, Show, Step, progres
 from everlog.core.clock import rfc3339
 from everlog.core.envelope import FoldKey, FoldState
 from everlog.core.errors import Misconfigured, NotFound
+from everlog.process.timekeeper import NAME as TIMEKEEPER
 from everlog.projection.fold import Fold
 from everlog.subscription.contract import Kind
 from everlog.subscription.partition import MOST_PARTITIONS
@@ -242,6 +243,8 @@ def divide(call: Call, kind: Kind, name: str, number: int) -> None:
     with call.open(as_stored=True) as log:
         if name not in {lag.progress.name for lag in of_kind(log, kind)}:
             raise NotFound(f"no {kind} {name!r} has run on this log: `everlog {kind} list` shows them")
+        if name == TIMEKEEPER:
+            raise usage(f"{name} keeps the time for all processes, and is one")
         log.store.checkpoints.divide(name, number)
     told = {kind: name, "partitions": number}
     call.output.document(told, Part(view_of(told), [told]))

@@ -1,11 +1,13 @@
 """`everlog store`: the tables of a log, and moving a whole log to another store."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
-from everlog.app.copying import CopyProgress, copy_log, reopen_log
+from everlog.app.copying import CopyProgress, Tell, copy_log, reopen_log
 from everlog.app.stores import migrate_store, place_of, prepare_roles
 from everlog.cli.failures import usage
 from everlog.cli.grammar import command
@@ -60,24 +62,12 @@ def copy(
     anywhere it loses nothing: run it again. Checkpoints, lanes and states of folds go along, snapshots and your own
     tables do not.
     """
-    began, reached = time.monotonic(), 0
-    with progress(call.output, mode, "rows copied or compared") as show:
-
-        def tell(now: CopyProgress) -> None:
-            nonlocal reached
-            reached, rate = now.position, now.done / (time.monotonic() - began)
-            show(Step(now.done, now.total, now.done, rate, (now.total - now.done) / rate if rate else None))
-
-        try:
-            copied = copy_log(source, target, tell=tell)
-        except KeyboardInterrupt as error:
-            raise KeyboardInterrupt(
-                f"interrupted at position {reached}, and nothing is lost: run it again to go on"
-            ) from error
+    with _told_along(call, mode, "rows copied or compared") as tell:
+        copied = copy_log(source, target, tell=tell)
     told = {
         "events": copied.events,
         "streams": copied.streams,
-        "leaves_sha256": copied.leaves,
+        "root": copied.root,
         "log_id": copied.log_id.hex(),
         "incarnation": copied.incarnation,
         "found": copied.found,
@@ -94,6 +84,7 @@ def reopen(
     call: Call,
     *,
     force: Annotated[bool, typer.Option("-f", "--force", help="The other log is gone, or will never be used.")] = False,
+    mode: ProgressOption = Mode.AUTO,
 ) -> None:
     """Take appends again in a log that a copy closed, where the other one is given up.
 
@@ -101,8 +92,28 @@ def reopen(
     """
     if not force:
         raise usage("a closed log may only grow again where the one it went to is given up: say so with --force")
-    closed = reopen_log(call.url)
+    with _told_along(call, mode, "leaves read") as tell:
+        closed = reopen_log(call.url, tell=tell)
     told = {"store": place_of(call.url), "was_closed": closed}
     call.output.record(view_of(told), told)
     if not closed:
         call.output.note("nothing to do: it takes appends")
+
+
+@contextmanager
+def _told_along(call: Call, mode: Mode, what: str) -> Iterator[Tell]:
+    """Progress on stderr; an interrupt says how far it came."""
+    began, reached = time.monotonic(), 0
+    with progress(call.output, mode, what) as show:
+
+        def tell(now: CopyProgress) -> None:
+            nonlocal reached
+            reached, rate = now.position, now.done / (time.monotonic() - began)
+            show(Step(now.done, now.total, now.done, rate, (now.total - now.done) / rate if rate else None))
+
+        try:
+            yield tell
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt(
+                f"interrupted at position {reached}, and nothing is lost: run it again to go on"
+            ) from error

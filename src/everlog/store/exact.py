@@ -9,8 +9,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 from everlog.core.errors import LogClosed, StoreUnavailable
 from everlog.store.contract import LeafRow
 
-Kept = Literal["subscription", "fold", "timer", "lane", "parked", "mark", "inbox", "received", "feed", "relay"]
-"""What those who follow a log keep beside it."""
+Kept = Literal[
+    "origin", "subscription", "fold", "timer", "lane", "parked", "mark", "inbox", "received", "feed", "relay"
+]  # fmt: skip
+"""What lies beside the events: where the log came from, and what those who follow it keep."""
 
 
 class Columns(NamedTuple):
@@ -25,6 +27,7 @@ class Columns(NamedTuple):
 
 
 KEPT: Mapping[Kept, Columns] = {
+    "origin": Columns(("incarnation",), ("parent", "cut", "root", "opened_at")),
     "fold": Columns(("projection", "version", "tenant", "key"), ("state", "position")),
     "subscription": Columns(
         ("name",),
@@ -83,6 +86,20 @@ def over_the_same_key(kind: Kept) -> str:
     columns = KEPT[kind]
     changes = ", ".join([f"{name} = excluded.{name}" for name in columns.others])
     return f"ON CONFLICT ({', '.join(columns.key)}) DO {f'UPDATE SET {changes}' if changes else 'NOTHING'}"
+
+
+class Origin(NamedTuple):
+    """That an incarnation began with the first `cut` events of its parent, the tree over whose leaves has this root.
+
+    The first incarnation began with nothing, and has none.
+    """
+
+    incarnation: int
+    parent: int
+    cut: int
+    root: bytes
+    opened_at: int
+    """Microseconds."""
 
 
 class TagRow(NamedTuple):
@@ -155,7 +172,7 @@ class Exact(Protocol):
         ...
 
     def forget(self) -> None:
-        """Delete all that followers keep."""
+        """Delete all that lies beside the events."""
         ...
 
     def keep(self, kind: Kept, rows: Sequence[Row]) -> None:

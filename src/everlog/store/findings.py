@@ -1,11 +1,13 @@
 """What `everlog doctor` concludes from what a store counted and read, whichever database it is in."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from everlog.core.clock import rfc3339
 from everlog.core.envelope import NewEvent
 from everlog.store.contract import Finding, LeafRow
+from everlog.store.exact import Origin
 from everlog.store.leaf import Segment, content_hash, leaf_hash, segment_hashes
+from everlog.store.tree import Tree
 
 _MINUTE = 60_000_000
 
@@ -43,16 +45,30 @@ def payloads(first: int | None, lost: int) -> Finding:
     return Finding("payloads", "ok", "every one is there or was released")
 
 
-def leaves(rows: Iterable[LeafRow], log_id: bytes) -> Iterator[Finding]:
-    """Recomputes every leaf; stops at the first that does not hold."""
-    count = 0
+def origins(known: Sequence[Origin]) -> Iterator[Finding]:
+    """From where each incarnation came, the first of them first; nothing for a log that never moved."""
+    if known:
+        steps = [f"{one.incarnation} went on from {one.parent} at position {one.cut}" for one in known]
+        yield Finding("incarnation", "ok", ", ".join(steps))
+
+
+def leaves(rows: Iterable[LeafRow], log_id: bytes, known: Sequence[Origin]) -> Iterator[Finding]:
+    """Recomputes every leaf, and the root at each cut; stops at the first leaf that does not hold."""
+    tree, cuts = Tree(), {one.cut for one in known}
+    roots = {0: tree.root()}
     for row in rows:
         if not leaf_holds(row, log_id):
             where = f"the event at position {row.event.position} is not what was stored"
             yield Finding("leaves", "problem", where, "restore a verified backup and compare")
             return
-        count += 1
-    yield Finding("leaves", "ok", f"{count} recomputed and equal")
+        tree.add(row.leaf)
+        if tree.size in cuts:
+            roots[tree.size] = tree.root()
+    yield Finding("leaves", "ok", f"{tree.size} recomputed and equal")
+    for one in known:
+        if roots.get(one.cut) != one.root:
+            seen = f"the first {one.cut} events are not those of incarnation {one.parent}, from which this one went on"
+            yield Finding("incarnation", "problem", seen, "restore a verified backup and compare")
 
 
 def leaf_holds(row: LeafRow, log_id: bytes) -> bool:

@@ -59,7 +59,7 @@ def to_divide(name: str, partitions: Sequence[Progress], parts: int) -> Progress
     ending = [one for one in partitions if one.until is not None]
     if ending:
         raise InvalidInput(
-            f"{name!r} is being divided: {len(ending)} earlier partitions go on up to position {ending[0].until}; "
+            f"{name!r} is being divided: its earlier partitions go on up to position {ending[0].until}; "
             "wait until they are there"
         )
     one = as_one(partitions)[name]

@@ -10,6 +10,7 @@ from everlog.adapters.postgres.server import examine_server
 from everlog.core.clock import Clock
 from everlog.store import findings
 from everlog.store.contract import Finding, LeafRow
+from everlog.store.exact import Origin
 
 
 def examine(
@@ -18,9 +19,11 @@ def examine(
     """Cheap findings; with `leaves` also every row and every hash."""
     yield from _server(connections)
     yield from _head(connections, clock)
+    known = [Origin(*row) for row in connections.rows("SELECT * FROM everlog_origin ORDER BY incarnation")]
+    yield from findings.origins(known)
     if leaves is not None:
         yield _payloads(connections)
-        yield from findings.leaves(leaves, log_id)
+        yield from findings.leaves(leaves, log_id, known)
 
 
 def _server(connections: Connections) -> list[Finding]:

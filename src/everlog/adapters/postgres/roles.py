@@ -22,8 +22,9 @@ ENGINE = {
     "everlog_tag": "SELECT, INSERT",
     "everlog_release": "SELECT, INSERT",
     **dict.fromkeys((
-        "everlog_snapshot", "everlog_fold", "everlog_subscription", "everlog_lane", "everlog_parked", "everlog_mark",
-        "everlog_inbox", "everlog_received", "everlog_feed", "everlog_attendance", "everlog_timer", "everlog_relay",
+        "everlog_origin", "everlog_snapshot", "everlog_fold", "everlog_subscription", "everlog_lane", "everlog_parked",
+        "everlog_mark", "everlog_inbox", "everlog_received", "everlog_feed", "everlog_attendance", "everlog_timer",
+        "everlog_relay",
     ), _KEPT),
 }  # fmt: skip
 """Every table, and what appending, following and reading need of it."""

@@ -8,6 +8,7 @@ from everlog.core.clock import Clock
 from everlog.core.errors import StoreUnavailable
 from everlog.store import findings
 from everlog.store.contract import Finding, LeafRow
+from everlog.store.exact import Origin
 
 _LARGE_WAL = 64 * 1024 * 1024
 
@@ -19,11 +20,13 @@ def examine(
     yield Finding("SQLite", "ok", sqlite3.sqlite_version)
     yield _durability(connections)
     yield from _readable("positions", connections, _head(connections, clock))
+    known = [Origin(*row) for row in connections.rows("SELECT * FROM everlog_origin ORDER BY incarnation")]
+    yield from findings.origins(known)
     yield _wal(connections)
     if leaves is not None:
         yield from _readable("file", connections, _integrity(connections))
         yield from _readable("payloads", connections, _payloads(connections))
-        yield from _readable("leaves", connections, findings.leaves(leaves, log_id))
+        yield from _readable("leaves", connections, findings.leaves(leaves, log_id, known))
 
 
 def _readable(check: str, connections: Connections, looked: Iterator[Finding]) -> Iterator[Finding]:

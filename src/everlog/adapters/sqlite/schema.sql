@@ -11,6 +11,15 @@ CREATE TABLE everlog_log (
     closed      TEXT NOT NULL      -- why it takes no appends; empty: it takes them
 ) STRICT;
 
+-- Where each incarnation but the first came from: the parent, and the root of the tree over its events up to the cut.
+CREATE TABLE everlog_origin (
+    incarnation INTEGER PRIMARY KEY,
+    parent      INTEGER NOT NULL,
+    cut         INTEGER NOT NULL,
+    root        BLOB NOT NULL CHECK (length(root) = 32),
+    opened_at   INTEGER NOT NULL
+) STRICT;
+
 CREATE TABLE everlog_event (
     position       INTEGER PRIMARY KEY,
     tenant         TEXT NOT NULL,

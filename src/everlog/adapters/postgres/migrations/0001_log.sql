@@ -12,6 +12,15 @@ CREATE TABLE everlog_log (
     closed      text NOT NULL     -- why it takes no appends; empty: it takes them
 ) WITH (fillfactor = 50);         -- one row, changed by every append: room for it to stay on its page
 
+-- Where each incarnation but the first came from: the parent, and the root of the tree over its events up to the cut.
+CREATE TABLE everlog_origin (
+    incarnation bigint PRIMARY KEY,
+    parent      bigint NOT NULL,
+    cut         bigint NOT NULL,
+    root        bytea NOT NULL CHECK (length(root) = 32),
+    opened_at   bigint NOT NULL
+);
+
 CREATE TABLE everlog_event (
     position       bigint PRIMARY KEY,
     tenant         text COLLATE "C" NOT NULL,
@@ -238,6 +247,7 @@ CREATE TABLE everlog_relay (
 
 -- Whoever is not the owner sees what a policy shows: rows of the tenant the transaction is bound to, or nothing.
 ALTER TABLE everlog_log ENABLE ROW LEVEL SECURITY;
+ALTER TABLE everlog_origin ENABLE ROW LEVEL SECURITY;
 ALTER TABLE everlog_event ENABLE ROW LEVEL SECURITY;
 ALTER TABLE everlog_payload ENABLE ROW LEVEL SECURITY;
 ALTER TABLE everlog_tag ENABLE ROW LEVEL SECURITY;
