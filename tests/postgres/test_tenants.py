@@ -22,6 +22,7 @@ BOTH = ("acme", "other")
 SEEN = ("everlog_event", "everlog_payload", "everlog_tag", "everlog_snapshot", "everlog_fold")
 UNSEEN = (
     "log",
+    "origin",
     "release",
     "subscription",
     "lane",
