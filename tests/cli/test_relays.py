@@ -140,6 +140,12 @@ def test_a_broker_that_is_down_is_a_finding_of_the_doctor(log: Path, nats: Clust
     assert "orders-out running, 5 behind (" in err
 
 
+def test_once_gives_up_on_a_broker_that_is_down_and_says_so(log: Path) -> None:
+    ran = here("relay", "run", "--once", "--lease", "1", "--broker", NOWHERE)
+    assert ran.code == 7
+    assert ran.err.count("cannot be reached") == 1
+
+
 def test_after_so_long_without_a_sign_another_takes_over(log: Path, nats: Cluster) -> None:
     line = [*PROGRAM, "relay", "run", "--broker", nats.url(), "--lease", "1"]
     with subprocess.Popen(line, stderr=subprocess.DEVNULL) as it:

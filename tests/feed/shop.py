@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from everlog import Platform, Recorded, Retry, Transaction, processor
 from tests.following.parts import Counted
 
@@ -15,3 +17,4 @@ def taken(e: Recorded[Counted], tx: Transaction) -> None:
 
 
 platform = Platform("sqlite:///nowhere.db", taken)
+divided = Platform("sqlite:///nowhere.db", replace(taken, partitions=3))

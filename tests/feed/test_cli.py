@@ -27,8 +27,8 @@ class Ran(NamedTuple):
         return json.loads(self.out)["data"]
 
 
-def everlog(store: str, *line: str) -> Ran:
-    environment = {**os.environ, "EVERLOG_APP": "tests.feed.shop:platform", "EVERLOG_STORE": store}
+def everlog(store: str, *line: str, app: str = "platform") -> Ran:
+    environment = {**os.environ, "EVERLOG_APP": f"tests.feed.shop:{app}", "EVERLOG_STORE": store}
     done = subprocess.run([*PROGRAM, *line], env=environment, capture_output=True, text=True, timeout=60, check=False)
     return Ran(done.returncode, done.stdout, done.stderr)
 
@@ -43,6 +43,9 @@ def test_a_worker_takes_what_the_broker_has_and_ends(copy: Copy, url: str) -> No
     with Platform(url).open() as log:
         assert sorted(rows(log, "SELECT position FROM taken")) == [(position,) for position in range(1, 31)]
         assert log.head().position == 0
+    # How far that is behind the log it comes from, nobody knows here.
+    assert everlog(url, "processor", "status", "taken", "--json").data["lag"] is None
+    assert everlog(url, "processor", "list").code == 0
 
 
 def test_a_worker_goes_on_until_it_is_told_to_stop(copy: Copy, url: str) -> None:
@@ -74,6 +77,42 @@ def test_a_parked_event_is_seen_retried_and_skipped_where_the_log_is_not(copy: C
     assert everlog(url, "dlq", "list", "--json").data == []
     with Platform(url).open() as log:
         assert sorted(rows(log, "SELECT position FROM taken")) == [(2,), (3,)]
+
+
+def test_lanes_of_a_divided_processor_are_found_by_its_name(copy: Copy, url: str) -> None:
+    copy.send([stored(1, "a", -1), stored(2, "b")])
+    fed = ("worker", "--from", copy.url, "--relay", copy.relay, "--once")
+    assert everlog(url, *fed, app="divided").code == 0
+    assert [one["key"] for one in everlog(url, "dlq", "list", "--json").data] == ["acme/tally-a"]
+    retried = everlog(url, "dlq", "retry", "taken", "--all", "--json")
+    assert (retried.code, retried.data["lanes"]) == (0, 1), retried.err
+    assert "no worker runs this processor now" in retried.err
+    with Platform(url).open() as log:
+        assert log.store.checkpoints.claim("taken/2of3", "somebody", 60.0)
+    retried = everlog(url, "dlq", "retry", "taken", "--all", "--json")
+    assert "no worker runs this processor now" not in retried.err
+    everlog(url, "processor", "pause", "taken")
+    assert "taken is paused" in everlog(url, "dlq", "retry", "taken", "--all", "--json").err
+
+
+def test_an_event_that_is_nowhere_is_asked_for_where_it_is(url: str) -> None:
+    with Platform(url).open() as log:
+        log.store.checkpoints.register("taken", "processor", 1, 0)
+        claim = log.store.checkpoints.claim("taken", "one", 60.0)
+        assert claim is not None
+        with log.store.checkpoints.transaction(claim, 0) as effects:
+            log.store.desk.lanes.park(effects, "taken", "acme/tally-a", [7])
+    shown = everlog(url, "dlq", "show", "taken", "acme/tally-a")
+    assert shown.code != 0
+    assert "the event at 7 lies in a lane" in shown.err
+
+
+def test_a_worker_says_what_it_leaves_to_those_that_are_fed(copy: Copy, url: str) -> None:
+    copy.send(events(1, 2))
+    assert everlog(url, "worker", "--from", copy.url, "--relay", copy.relay, "--once").code == 0
+    ran = everlog(url, "worker", "--once")
+    assert ran.code == 0
+    assert f"taken is fed by a broker with events of {SOURCE}: run it with --from" in ran.err
 
 
 def test_a_log_that_began_anew_is_accepted(copy: Copy, url: str) -> None:

@@ -21,6 +21,7 @@ from everlog import (
     processor,
 )
 from everlog.core.clock import moment
+from everlog.relay.run import source_of
 from everlog.store.query import Filter
 from tests.feed.parts import Copy, Counted, Seen, events, eventually, on_both, progress_of, rows, stored
 
@@ -141,14 +142,14 @@ def test_a_worker_on_the_log_and_one_on_the_broker_take_turns(copy: Copy, url: s
         for one in events(1, 6):
             log.tenant("acme").append(f"tally-{KEYS[one.position % 3]}", Counted(KEYS[one.position % 3]))
         seen.until(6)
-        copies = list(log.store.read(Filter(None)))
-    copy.send(copies)
+        copies, source = list(log.store.read(Filter(None))), source_of(log.store.head().log_id)
+    copy.send(copies, source=source)
     with copy.fed(platform, url) as log:
         assert log.worker is not None
         assert log.worker.drain(20)
         assert len(seen.positions) == 6
         log.tenant("acme").append("tally-a", Counted("a"))
-        copy.send(list(log.store.read(Filter(None), after=6)))
+        copy.send(list(log.store.read(Filter(None), after=6)), source=source)
         seen.until(7)
     with platform.open(url, worker=True) as log:
         log.tenant("acme").append("tally-a", Counted("a"))

@@ -25,6 +25,8 @@ from everlog import (
     Transient,
     event,
 )
+from everlog.adapters.nats import NatsBroker
+from everlog.core.errors import UnknownEventType, UnreadableEvent
 from everlog.relay.cloudevents import CloudEvent
 from everlog.testing.nats import Cluster
 from tests.feed.parts import eventually, on_both
@@ -211,6 +213,48 @@ def test_an_error_nobody_foresaw_is_given_up_after_its_attempts(partner: Partner
         quiet(log)
 
 
+def test_what_passes_does_not_use_up_attempts(partner: Partner, url: str) -> None:
+    """The broker counts deliveries, and most of these were while the database was away."""
+    trouble.extend([ValueError("a bug"), ValueError("a bug"), *[Transient("away")] * 7])  # the last one first
+    with partner.fed(url, partner.inbox()) as log:
+        partner.structured("1", "o-1", {"cents": 7})
+        eventually(lambda: cents(log, "o-1") == 7)
+        quiet(log)
+        assert letters(partner, log) == []
+
+
+def test_what_newer_code_may_read_waits_for_it(partner: Partner, url: str) -> None:
+    trouble.extend([UnknownEventType(3, "order.renamed", 2, "deploy the newer code"), *[_unreadable()] * 4])
+    with partner.fed(url, partner.inbox()) as log:
+        partner.structured("1", "o-1", {"cents": 7})
+        eventually(lambda: cents(log, "o-1") == 7)
+        quiet(log)
+        assert letters(partner, log) == []
+
+
+def test_an_inbox_goes_on_after_an_error_nobody_foresaw(
+    partner: Partner, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [ZeroDivisionError("a bug of ours")]
+    fetch = NatsBroker.fetch
+
+    def fetches(self: NatsBroker, *given: Any, **more: Any) -> Any:
+        if broken:
+            raise broken[0]
+        return fetch(self, *given, **more)
+
+    monkeypatch.setattr(NatsBroker, "fetch", fetches)
+    with partner.fed(url, partner.inbox()) as log:
+        partner.structured("1", "o-1", {"cents": 7})
+        assert log.worker is not None
+        assert log.worker.feeding is not None
+        assert eventually(log.worker.feeding.trouble) == "a bug of ours"
+        broken.clear()
+        eventually(lambda: cents(log, "o-1") == 7)
+        feeding = log.worker.feeding
+        eventually(lambda: feeding.trouble() == "")  # said when the page that came through ends
+
+
 def test_a_function_makes_commands_of_events_in_other_words(partner: Partner, url: str) -> None:
     def understand(ce: CloudEvent) -> tuple[str, Place] | None:
         if ce.text("type") == "ping":
@@ -258,6 +302,10 @@ def test_mistakes_are_found_when_the_platform_is_built() -> None:
         Platform("memory:", orders, good, good)
     with pytest.raises(Misconfigured, match="for decider 'order': give that to Platform"):
         Platform("memory:", good)
+
+
+def _unreadable() -> UnreadableEvent:
+    return UnreadableEvent(3, "order.placed", 2, "deploy the newer code")
 
 
 def _message(partner: Partner, id: str, order: str) -> Any:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from everlog import Backoff, InvalidInput, LaneFilter, LaneOperator, Misconfigured, NotFound, Platform, Recorded, Retry
+from everlog.adapters.nats import NatsBroker
 from everlog.app.feeding import accept
-from everlog.relay.contract import Consumer
+from everlog.relay.contract import BrokerUnavailable, Consumer, Message
 from everlog.testing.nats import Cluster, running
 from tests.feed.parts import SOURCE, Copy, Counted, Seen, events, eventually, on_both, progress_of, stored
 
@@ -92,6 +94,27 @@ def test_a_message_that_no_relay_sent_is_a_dead_letter(copy: Copy, url: str) -> 
     assert sorted(seen.positions) == [1, 2, 3, 4]
 
 
+def test_a_message_that_could_not_be_put_aside_is_read_again(
+    copy: Copy, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, away, bury = Seen(), [BrokerUnavailable("it flickers")] * 2, NatsBroker.dead_letter
+
+    def flickers(self: NatsBroker, *given: Any) -> None:
+        if away:
+            raise away.pop()
+        bury(self, *given)
+
+    monkeypatch.setattr(NatsBroker, "dead_letter", flickers)
+    foreign = copy.message(stored(1, "a"))
+    copy.send(events(1, 2))
+    copy.send_messages([type(foreign)(foreign.subject, "x", {}, b"nonsense")])
+    copy.send(events(3, 4))
+    with copy.fed(Platform(url, seen.processor()), url):
+        seen.until(4)
+        assert [one.body for one in _dead(copy)] == [b"nonsense"]
+    assert sorted(seen.positions) == [1, 2, 3, 4]
+
+
 def test_events_that_were_sent_in_parts_are_refused(copy: Copy, url: str) -> None:
     from everlog.relay.cloudevents import message
 
@@ -103,6 +126,10 @@ def test_events_that_were_sent_in_parts_are_refused(copy: Copy, url: str) -> Non
         eventually(lambda: progress_of(log, "seen").status == "failed")
         assert "sent in parts" in progress_of(log, "seen").error
     assert sorted(seen.positions) == [1, 2]
+
+
+def _dead(copy: Copy) -> list[Message]:
+    return [one.message for one in copy.broker.dead_letters()]
 
 
 # ---- What the broker loses, forgets, or gives to somebody else.
@@ -119,7 +146,7 @@ def test_messages_that_the_broker_let_go_of_unseen_are_missed(nats: Cluster, url
             copy.send(events(first, first + 19))
         with copy.fed(platform, url) as log:
             eventually(lambda: progress_of(log, "seen").status == "failed")
-            assert "everlog relay refill --from 11" in progress_of(log, "seen").error
+            assert "everlog relay refill forgetful --from 11" in progress_of(log, "seen").error
     assert len(seen.positions) == 10
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,6 +89,24 @@ def test_a_long_duplicate_window_is_waited_out_with_the_reason(nats: Cluster, na
                 broker.publish_batch(name, batch, after=0)
 
 
+def test_what_is_larger_than_the_broker_takes_is_named_before_anything_is_sent(nats: Cluster, name: str) -> None:
+    small, large = Message(f"{name}.a.b.c", "id1", {}, b"x"), Message(f"{name}.a.b.c", "id2", {"ce-position": "7"}, b"")
+    large = replace(large, body=b"x" * 2**20)
+    with opened(nats, name) as broker:
+        broker.holds(name)
+        with pytest.raises(
+            Misconfigured, match=r"id2, the event at position 7, has 1,048,\d+ bytes.*raise max_payload"
+        ):
+            broker.publish_batch(name, [small, large], after=0)
+        assert broker.holds(name).messages == 0
+
+
+def test_credentials_need_a_package_that_says_so(nats: Cluster, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("everlog.adapters.nats.connection.find_spec", lambda name: None)
+    with opened(nats, name, credentials="us.creds") as broker, pytest.raises(Misconfigured, match="pip install nkeys"):
+        broker.holds(name)
+
+
 def test_large_batches_go_in_parts(nats: Cluster, name: str) -> None:
     def some(count: int, size: int, first: int) -> list[Message]:
         return [Message(f"{name}.a.b.c", f"id{first + n}", {}, b"x" * size) for n in range(count)]
@@ -96,6 +115,19 @@ def test_large_batches_go_in_parts(nats: Cluster, name: str) -> None:
         broker.holds(name)
         assert broker.publish_batch(name, some(1201, 10, 0), after=0) == 1201
         assert broker.publish_batch(name, some(40, 250_000, 2000), after=1201) == 1241
+
+
+def test_a_message_that_cannot_be_fetched_is_said_so(nats: Cluster, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where another server of the cluster takes larger ones."""
+    reader = Consumer("mails", (f"{name}.>",))
+    with opened(nats, name) as broker:
+        broker.holds(name)
+        broker.publish_batch(name, [Message(f"{name}.a.b.c", "id1", {}, b"x" * 1000)], after=0)
+        monkeypatch.setattr("everlog.adapters.nats.receiving._AROUND", 500 - 2**20)
+        with pytest.raises(BrokerUnavailable, match=r"larger than 500 bytes.*max_payload"):
+            broker.fetch(reader, limit=10, max_bytes=10, wait=1)
+        monkeypatch.undo()
+        assert len(broker.fetch(reader, limit=10, max_bytes=10, wait=5)) == 1
 
 
 def test_a_letter_is_dead_once_with_its_reason(nats: Cluster, name: str) -> None:

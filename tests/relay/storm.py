@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 import tempfile
 import threading
@@ -55,7 +56,7 @@ class Storm:
     def __init__(self, cluster: Cluster, platform: Platform, broker: Broker, seed: int) -> None:
         self.cluster, self.platform, self.broker = cluster, platform, broker
         self.random, self.report = Random(seed), Report()
-        self._troubled = False
+        self._troubled, self._numbers = False, itertools.count(1000)
 
     def run(self, kinds: Sequence[str], *, seconds: float) -> Report:
         """Each kind of trouble once, for so long; after each, what is in the broker is compared with the log."""
@@ -63,17 +64,17 @@ class Storm:
         with self.platform.open(worker=True, relays_to=target, lease_seconds=2.0) as log:
             counted(log, range(50))
             whole(log, self.platform, self.broker, seconds=60)
-            with self._appending(lambda number: counted(log, [number])):
-                for kind in kinds:
+            for kind in kinds:
+                self.report.rounds.append(kind)
+                with self._appending(lambda number: counted(log, [number])):
                     time.sleep(CALM_SECONDS)
-                    self.report.rounds.append(kind)
                     self._troubled = True
                     with self._trouble(kind):
                         time.sleep(seconds)
                     self._troubled = False
-            began = time.monotonic()
-            whole(log, self.platform, self.broker, seconds=90)
-            self.report.longest_mending = max(self.report.longest_mending, time.monotonic() - began)
+                began = time.monotonic()
+                whole(log, self.platform, self.broker, seconds=90)
+                self.report.longest_mending = max(self.report.longest_mending, time.monotonic() - began)
             self.report.appended = log.head().position
         return self.report
 
@@ -82,16 +83,14 @@ class Storm:
         over, failures = threading.Event(), list[BaseException]()
 
         def go_on() -> None:
-            number = 1000
             while not over.wait(0.005):
                 began = time.perf_counter()
                 try:
-                    append(number)
+                    append(next(self._numbers))
                 except BaseException as error:
                     failures.append(error)
                     return
                 (self.report.troubled if self._troubled else self.report.calm).append(time.perf_counter() - began)
-                number += 1
 
         thread = threading.Thread(target=go_on)
         thread.start()

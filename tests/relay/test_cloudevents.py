@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from typing import Any, get_args
 
 import msgspec
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 from everlog.core.clock import rfc3339
 from everlog.core.envelope import StoredEvent
 from everlog.core.errors import InvalidInput
+from everlog.core.limits import JSON_DEPTH
 from everlog.relay.cloudevents import STRUCTURED, Mode, Received, message, read, received
 from everlog.relay.contract import Message
+from tests.feed.parts import stored
 
 CLIENT = b'{"ip":"10.0.0.9","user_agent":"curl/8"}'
 SOURCE = "everlog:5f0c"
@@ -81,17 +84,26 @@ def test_the_cloudevents_sdk_reads_what_is_sent(event: StoredEvent, mode: Mode) 
         headers = {name: value for name, value in sent.headers.items() if name != "ce-datacontenttype"}
         headers |= {"content-type": "application/json"} if event.data is not None else {}
         cloud = http.from_binary(http.HTTPMessage(headers, sent.body), JSONFormat(), CloudEvent)
-    assert (cloud.get_id(), cloud.get_source(), cloud.get_type()) == (sent.id, SOURCE, event.type)
+    assert (f"out:{cloud.get_id()}", cloud.get_source(), cloud.get_type()) == (sent.id, SOURCE, event.type)
     assert cloud.get_extension("position") == str(event.position)
     assert cloud.get_extension("tenantid") == event.tenant
     assert cloud.get_extension("incarnation") == "3"
     assert cloud.get_extension("authid") == event.actor
 
 
+def test_an_event_as_deep_as_an_event_may_be_is_read_in_structured_mode() -> None:
+    data = b'{"a":' * JSON_DEPTH + b"1" + b"}" * JSON_DEPTH
+    sent = message(stored(1, "a")._replace(data=data), "s", source=SOURCE, incarnation=1, mode="structured")
+    assert received(read(sent)).stored.data == data
+    deeper = replace(sent, body=sent.body.replace(data, b'{"a":' + data + b"}"))
+    with pytest.raises(InvalidInput, match="nested deeper"):
+        read(deeper)
+
+
 def test_the_parts_of_a_split_event_have_ids_of_their_own() -> None:
     event = StoredEvent(7, "acme", "order-1", 2, bytes(range(16)), "order.paid", 1, 5, 6, None, None, None, b"{}", None)
     ids = [message(event, "s", source=SOURCE, incarnation=1, part=part).id for part in (0, 1)]
-    assert ids == ["00010203-0405-0607-0809-0a0b0c0d0e0f", "00010203-0405-0607-0809-0a0b0c0d0e0f/1"]
+    assert ids == ["s:00010203-0405-0607-0809-0a0b0c0d0e0f", "s:00010203-0405-0607-0809-0a0b0c0d0e0f/1"]
 
 
 def foreign(**changes: object) -> dict[str, object]:

@@ -9,9 +9,13 @@ from typing import Any
 
 import pytest
 
-from everlog import Log, Platform
+from everlog import Log, Platform, event, upcast_split
 from everlog.app.copying import copy_log
+from everlog.app.relaying import relay_lags
+from everlog.relay.compare import Comparison
 from everlog.relay.contract import Broker, Message
+from everlog.relay.routing import Outgoing, relayed
+from everlog.relay.run import source_of
 from everlog.testing.nats import Cluster
 from tests.following.parts import LEASE
 from tests.relay.parts import (
@@ -28,6 +32,12 @@ from tests.relay.parts import (
 )
 
 Connect = Callable[[str], Broker]
+
+
+@event("tally.pair")
+class Pair:
+    left: str
+    right: str
 
 
 def relaying(platform: Platform, nats: Cluster) -> Log:
@@ -218,3 +228,68 @@ def test_a_stream_that_forgets_is_not_filled_again(url: str, own_nats: Cluster, 
         counted(log, range(105, 106))
         eventually(lambda: broker.holds("out").messages == 1)
         assert last_sequence(broker, "out") == 106
+
+
+@on_both
+def test_the_last_part_of_a_split_event_is_sent_again(url: str, own_nats: Cluster, connect: Connect) -> None:
+    split = upcast_split("tally.pair", 1, into=[("tally.counted", 1)])
+    pair = split(lambda old: [("tally.counted", {"key": key, "n": 1}) for key in (old["left"], old["right"])])
+    with Platform(url, Pair).open() as log:
+        log.tenant("acme").append("pair-1", Pair("a", "b"), Pair("c", "d"))
+    platform = shop(url, pair, relay_of("out", transform=lambda e: {"key": e.data.key}))
+    broker = connect(own_nats.url("EVENTS"))
+    with relaying(platform, own_nats) as log:
+        whole(log, platform, broker)
+    assert last_sequence(broker, "out") == 4
+    broker.cut("out", 3)
+    with relaying(platform, own_nats) as log:
+        whole(log, platform, broker)
+
+
+def test_what_an_older_copy_of_the_log_finds_of_a_later_one_is_left_alone(
+    url: str, own_nats: Cluster, connect: Connect, tmp_path: Path
+) -> None:
+    platform, broker = shop(url, relay_of("out")), connect(own_nats.url("EVENTS"))
+    filled(platform, own_nats, broker)
+    older, later = tmp_path / "older.db", f"sqlite:///{tmp_path}/later.db"
+    shutil.copy(tmp_path / "log.db", older)
+    copy_log(url, later)
+    filled(shop(later, relay_of("out")), own_nats, broker, range(40, 60))
+    with relaying(shop(f"sqlite:///{older}", relay_of("out")), own_nats) as log:
+        counted(log, range(100, 105))
+        eventually(lambda: "is from incarnation 2 of this log" in relay_lags(log.store)[0].relayed.trouble)  # type: ignore[union-attr]
+    assert [one.sequence for one in everything(broker, "out")] == [*range(1, 61)]
+
+
+def test_a_last_message_that_nobody_can_read_any_more_is_ours_and_is_sent_again(
+    url: str, own_nats: Cluster, connect: Connect
+) -> None:
+    platform, broker = shop(url, relay_of("out")), connect(own_nats.url("EVENTS"))
+    filled(platform, own_nats, broker)
+    with platform.open() as log:
+        known = relay_lags(log.store)[0].relayed.copy  # type: ignore[union-attr]
+        broker.cut("out", 39)
+        eventually(lambda: publish(broker, Message("out.a.b.c", "x", {}, b""), 39))
+        # As if that lay where the last one was, in one life of the stream.
+        holding = broker.holds("out")
+        assert holding.last is not None
+        copy = comparison(log, platform, broker).mend(known._replace(sequence=holding.last.sequence), holding)
+    assert copy.mark.position == 39
+
+
+def test_a_count_that_does_not_fit_is_looked_at_again_before_anything_is_removed(
+    url: str, own_nats: Cluster, connect: Connect
+) -> None:
+    platform, broker = shop(url, relay_of("out")), connect(own_nats.url("EVENTS"))
+    filled(platform, own_nats, broker)
+    with platform.open() as log:
+        known = relay_lags(log.store)[0].relayed.copy  # type: ignore[union-attr]
+        stale = broker.holds("out")._replace(messages=39)
+        assert comparison(log, platform, broker).mend(known, stale) == known
+    assert [one.sequence for one in everything(broker, "out")] == [*range(1, 41)]
+
+
+def comparison(log: Log, platform: Platform, broker: Broker) -> Comparison:
+    [relay], head = platform.relays, log.head()
+    outgoing = Outgoing(relay, platform.types, source=source_of(head.log_id), incarnation=head.incarnation)
+    return Comparison(broker, log.store, relayed(relay, platform.types), outgoing, "out", lambda: None)

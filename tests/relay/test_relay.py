@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
 from everlog import ALL, BrokerUnavailable, FromNow, Log, Platform, Recorded, Relay
+from everlog.adapters.nats import NatsBroker
 from everlog.app.relaying import refill, relay_lags
 from everlog.core.errors import InvalidInput, NotFound
 from everlog.relay.contract import Broker, BrokerMoved, Message
@@ -197,6 +199,24 @@ def test_a_relay_may_begin_now(url: str, broker_url: str, prefix: str, broker: B
         eventually(lambda: [one.stored.position for one in held(broker, prefix)] == [6, 7])
 
 
+@pytest.mark.parametrize("changed", [{"transform": lambda e: {"n": e.data.n}}, {"types": [Noted]}])
+def test_a_change_of_what_is_sent_leaves_what_was_sent(
+    url: str, broker_url: str, prefix: str, broker: Broker, changed: Any
+) -> None:
+    platform = shop(url, relay_of(prefix))
+    with platform.open(worker=True, relays_to=broker_url, lease_seconds=LEASE) as log:
+        counted(log, range(20))
+        log.tenant("acme").append("tally-k", Noted("x"), Counted("k"))
+        whole(log, platform, broker)
+    with shop(url, relay_of(prefix, **changed)).open(worker=True, relays_to=broker_url, lease_seconds=LEASE) as log:
+        if "transform" in changed:
+            counted(log, range(5))
+        else:
+            log.tenant("acme").append("tally-k", *[Noted("x") for _ in range(5)])
+        eventually(lambda: last_sequence(broker, prefix) >= 27)
+        assert [one.sequence for one in everything(broker, prefix)] == [*range(1, 28)]
+
+
 # ---- Trouble at the broker.
 
 
@@ -271,6 +291,56 @@ def test_a_broker_of_one_node_is_warned_of(
         [lag] = eventually(lambda: [one for one in _lags(log) if one.relayed and one.relayed.warnings])
         assert "three" in " ".join(lag.relayed.warnings)
         assert "three nodes" in caplog.text
+
+
+def _is_at_the_head(log: Log) -> bool:
+    return any(one.relayed and not one.events for one in _lags(log))
+
+
+def test_warnings_are_told_each_time_a_relay_begins(
+    url: str, broker_url: str, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for times in (1, 2):
+        with caplog.at_level(logging.WARNING, "everlog"):
+            with shop(url, relay_of(prefix)).open(worker=True, relays_to=broker_url) as log:
+                counted(log, range(3))
+                eventually(partial(_is_at_the_head, log))
+            assert caplog.text.count("three nodes") == times
+
+
+def test_trouble_that_changes_is_told_as_it_is_now(
+    url: str, own_nats: Cluster, connect: Callable[[str], Broker]
+) -> None:
+    own_nats.kill()
+    target = own_nats.url("EVENTS")
+    with shop(url, relay_of("out")).open(worker=True, relays_to=target) as log:
+        counted(log, range(3))
+        eventually(lambda: [one for one in _lags(log) if one.relayed and one.relayed.trouble])
+        own_nats.start()
+        broker = connect(target)
+        eventually(lambda: _lags(log)[0].relayed.trouble == "")
+        broker.cut("out", 0)
+        broker.publish_batch("out", [Message("out.a.b.c", "x", {}, b"theirs")], after=0)
+        eventually(lambda: "not sent by this relay" in _lags(log)[0].relayed.trouble)
+        since = _lags(log)[0].relayed.since
+        own_nats.kill()
+        eventually(lambda: "not sent by this relay" not in _lags(log)[0].relayed.trouble)
+        assert _lags(log)[0].relayed.since == since
+
+
+@on_both
+def test_two_relays_send_the_same_events_into_one_stream(
+    url: str, broker_url: str, prefix: str, broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    two = Relay("other", types=ALL, prefix=f"{prefix}x")
+    with (
+        caplog.at_level(logging.WARNING, "everlog"),
+        shop(url, relay_of(prefix), two).open(worker=True, relays_to=broker_url) as log,
+    ):
+        counted(log, range(200))
+        eventually(lambda: [last.events for last in _lags(log)] == [0, 0])
+    assert [len(everything(broker, name)) for name in (prefix, two.word)] == [200, 200]
+    assert "it waits and tries again" not in caplog.text
 
 
 # ---- Refilling.
@@ -360,6 +430,25 @@ def test_a_stream_may_hold_several_relays(broker_url: str, prefix: str, broker: 
     assert [broker.holds(name).messages for name in (prefix, other)] == [2, 2]
     broker.cut(prefix, 0)
     assert [broker.holds(name).messages for name in (prefix, other)] == [0, 2]
+
+
+@pytest.mark.parametrize(("most", "events"), [(40, 150), (1, 4)])
+def test_a_link_too_slow_for_a_page_gets_smaller_batches(
+    url: str, broker_url: str, prefix: str, broker: Broker, monkeypatch: pytest.MonkeyPatch, most: int, events: int
+) -> None:
+    """Whatever takes longer than the time there is for an answer is as if it were larger than `most`."""
+    publish = NatsBroker.publish_batch
+
+    def slowly(self: NatsBroker, prefix: str, messages: Sequence[Message], *, after: int) -> int:
+        if len(messages) > most:
+            raise BrokerUnavailable("TimeoutError")
+        return publish(self, prefix, messages, after=after)
+
+    monkeypatch.setattr(NatsBroker, "publish_batch", slowly)
+    platform = shop(url, relay_of(prefix))
+    with platform.open(worker=True, relays_to=broker_url) as log:
+        counted(log, range(events))
+        whole(log, platform, broker)
 
 
 def test_what_cannot_be_reached_says_where_it_looked(connect: Callable[[str], Broker]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from everlog import ALL, Misconfigured, Platform, Relay
+from everlog import ALL, Misconfigured, Platform, Relay, upcast_split
 from everlog.core.errors import InvalidInput
 from everlog.relay.routing import Outgoing, relayed
 from everlog.store.query import Filter
@@ -45,6 +45,16 @@ def test_the_database_is_asked_for_no_more_than_leaves() -> None:
     one = Relay("out", types=[Counted], tenants=["acme"], tags=["size:l"])
     assert relayed(one, types) == Filter("acme", types=(("tally.counted", None),), tags=("size:l",))
     assert relayed(Relay("out", types=ALL, tenants=["a", "b"]), types) == Filter(None)
+
+
+def test_a_transform_sees_no_part_of_a_split_event_that_is_not_listed() -> None:
+    split = upcast_split("tally.pair", 1, into=[("tally.counted", 1), ("tally.noted", 1)])
+    pair = split(lambda old: [("tally.counted", {"key": "k", "n": 1}), ("tally.noted", {"text": "secret"})])
+    types = Platform("memory:", Counted, Noted, pair).types
+    relay = Relay("out", types=[Counted], transform=lambda e: {"type": e.type})
+    outgoing = Outgoing(relay, types, source="everlog:x", incarnation=1)
+    event = stored(1, "a")._replace(type="tally.pair", schema_version=1, data=b"{}")
+    assert [message.body for _, message in outgoing.messages(event)] == [b'{"type":"tally.counted"}']
 
 
 def test_a_transform_that_gives_what_cannot_be_sent_is_told() -> None:

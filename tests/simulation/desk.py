@@ -235,8 +235,37 @@ class MemoryFeeds:
     def put(self, effects: Effects, partition: str, feed: Feed) -> None:
         tables_of(effects).feeds[partition] = feed
 
-    def accept(self, partition: str, source: str, incarnation: int, floor: int) -> None:
+    def accept(self, processor: str, source: str, incarnation: int, shared: int) -> None:
         with self._database.write("accept") as effects:
-            feeds = effects.tables.feeds
-            if partition in feeds:
-                feeds[partition] = feeds[partition]._replace(source=source, incarnation=incarnation, floor=floor)
+            tables = effects.tables
+            rows = [row for row in tables.subscriptions.values() if row.subscription == processor]
+            fed = [tables.feeds[row.name] for row in rows if row.name in tables.feeds]
+            lowest = min((row.position for row in rows), default=0)
+            _take_over(tables, processor, fed, source, incarnation, range(lowest + 1, shared + 1))
+            for row in rows:
+                at = min(shared, row.position)
+                if feed := tables.feeds.get(row.name):
+                    floor = min(shared, max(row.position, feed.floor))
+                    tables.feeds[row.name] = feed._replace(
+                        source=source, incarnation=incarnation, position=at, floor=floor, shared=shared
+                    )
+                tables.subscriptions[row.name] = row._replace(
+                    position=at, status="running", error="", failed_position=0, epoch=row.epoch + 1, owner="",
+                    lease_until=0, moved_at=self._database.clock(),
+                )  # fmt: skip
+
+
+def _take_over(
+    tables: Tables, processor: str, fed: Sequence[Feed], source: str, incarnation: int, shared: range
+) -> None:
+    """What is known of the incarnations before, and what is forgotten of another log."""
+    earlier = {feed.incarnation for feed in fed}
+    if any(feed.source != source for feed in fed):
+        for row in [row for row in tables.inbox if row[:2] == (processor, incarnation) and row[2] >= shared.stop]:
+            del tables.inbox[row]
+    for consumer, before, position, part in list(tables.inbox):
+        if consumer == processor and before in earlier and position in shared:
+            tables.inbox[consumer, incarnation, position, part] = None
+    for (name, position), (before, event) in list(tables.received.items()):
+        if name == processor and before in earlier and position < shared.stop:
+            tables.received[name, position] = incarnation, event

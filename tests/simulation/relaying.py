@@ -194,7 +194,7 @@ class RelayWorld:
         that is removed message by message may be added to meanwhile.
         """
         ids = [one.message.id for one in self.broker.messages]
-        if not self.harmed and ids != [event_key(event, 0) for event in self.log.events[: len(ids)]]:
+        if not self.harmed and ids != [f"{NAME}:{event_key(event, 0)}" for event in self.log.events[: len(ids)]]:
             self.scheduler.fail(f"the broker holds {ids}")
 
     # ---- The end.

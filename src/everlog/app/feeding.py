@@ -1,6 +1,8 @@
 """Processors fed by a broker: which messages are whose, where each begins, and how far behind it is."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,13 +19,17 @@ from everlog.feed.taking import Execute, Taking
 from everlog.processing.contract import LaneFilter
 from everlog.processing.processor import Processor
 from everlog.relay.contract import Broker
+from everlog.relay.run import source_of
 from everlog.relay.subjects import word
-from everlog.subscription.contract import Claim
+from everlog.subscription.contract import Claim, Progress
 from everlog.subscription.follower import Follower, Subscription
 from everlog.subscription.start import AfterPosition, FromNow, FromTime, Start
 
 ACK_SECONDS = 30.0
 """While handlers run their messages are held for so long, again and again."""
+
+LOOK_SECONDS = 1.0
+"""How long what the broker said of another worker's partition is taken for true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ class Feeding:
         stopping: threading.Event,
         lease_seconds: float,
         on_quiet: Callable[[], None],
+        owns: Callable[[str], bool],
     ) -> None:
         self.broker, self.prefix = fed.broker, fed.prefix
         self._brokers = [fed.broker_of(one) for one in fed.inboxes]
@@ -60,7 +67,9 @@ class Feeding:
         ]
         self._types, self._backend, self._stopping, self._on_quiet = types, backend, stopping, on_quiet
         self._ack_seconds = max(ACK_SECONDS, lease_seconds)
+        self._owns = owns
         self._pages: dict[str, BrokerPages] = {}
+        self._looked: dict[str, tuple[float, bool]] = {}
 
     def subscription(self, processor: Processor[Any]) -> Subscription:
         """As it follows the log, but that the log cannot be asked where a moment is."""
@@ -78,6 +87,7 @@ class Feeding:
         )
         made = self._pages[partition] = BrokerPages(
             processor.name,
+            partition,
             place,
             self._backend,
             self._backend.checkpoints,
@@ -118,14 +128,23 @@ class Feeding:
         pages = self._pages[follower.partition]
         return not pages.quiet and (patiently or pages.place.trouble is None)
 
+    def theirs_is_behind(self, partition: str) -> bool:
+        """Whether there is more for a partition that is another worker's, or was until it died; asked once a second."""
+        at, behind = self._looked.get(partition, (-math.inf, True))
+        if time.monotonic() - at >= LOOK_SECONDS:
+            behind = self._pages[partition].is_behind()
+            self._looked[partition] = time.monotonic(), behind
+        return behind
+
     def pending(self, follower: Follower) -> int:
         """Messages that a partition of ours has not settled, as of when it fetched last; 0 where it is another's."""
         return self._pages[follower.partition].pending if follower.owns else 0
 
     def trouble(self) -> str:
-        """Why the broker cannot be read, if it cannot."""
-        found = [one.place.trouble for one in self._pages.values()] + [one.trouble for one in self.takings]
-        return next((str(one) for one in found if one is not None), "")
+        """Why the broker cannot be read, if it cannot, for a partition of ours or an inbox."""
+        places = [pages.place.trouble for name, pages in [*self._pages.items()] if self._owns(name)]
+        found = [*places, *(one.trouble for one in self.takings)]
+        return next((str(one) or type(one).__name__ for one in found if one is not None), "")
 
     def close(self) -> None:
         """Once no follower reads any more."""
@@ -133,6 +152,13 @@ class Feeding:
             pages.close()
         for broker in {id(one): one for one in [self.broker, *self._brokers]}.values():
             broker.close()
+
+
+def fed_elsewhere(backend: Backend, partitions: Sequence[Progress]) -> str:
+    """The log whose events a broker gives to some of these partitions; empty where it is this store's own, or none."""
+    feeds = [backend.desk.feeds.get(one.name) for one in partitions]
+    sources = {feed.source for feed in feeds if feed is not None and feed.source}
+    return min(sources - {source_of(backend.head().log_id)}, default="") if sources else ""
 
 
 def subjects(prefix: str, processor: Processor[Any], types: EventTypes) -> tuple[str, ...]:
@@ -147,12 +173,16 @@ def _beginning(start: Start) -> Beginning:
             return Beginning(now=True)
         case FromTime(moment):
             return Beginning(since=micros(moment))
+        case AfterPosition(position):
+            return Beginning(after=position)
         case _:
             return Beginning()
 
 
 def accept(backend: Backend, processor: str, *, source: str, incarnation: int, after: int) -> None:
     """Let a processor go on with a log that began anew: up to `after` it is what it was, behind that all is new.
+
+    A partition that was not there yet goes on from where it is.
 
     Raises `NotFound`, and `InvalidInput` while events behind it lie in lanes, which the new log does not have.
     """
@@ -167,6 +197,4 @@ def accept(backend: Backend, processor: str, *, source: str, incarnation: int, a
                 f"lane {lane.key!r} holds events behind {after}, which are not in the log any more: "
                 "retry or skip them first"
             )
-    for one in partitions:
-        backend.desk.feeds.accept(one, source, incarnation, after)
-    backend.checkpoints.reset(processor, after)
+    backend.desk.feeds.accept(processor, source, incarnation, after)

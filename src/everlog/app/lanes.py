@@ -69,4 +69,10 @@ class LaneOperator:
     def _event(self, processor: str, position: int) -> StoredEvent:
         """As a broker gave it; else it is in the log."""
         received = self.backend.desk.received.get(processor, position)
-        return received or next(self.backend.read(Filter(None), after=position - 1, upto=position))
+        found = received or next(self.backend.read(Filter(None), after=position - 1, upto=position), None)
+        if found is None:
+            raise NotFound(
+                f"the event at {position} lies in a lane, and neither this store nor its log holds it: "
+                "look on the store where the lane was opened"
+            )
+        return found

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from everlog.app.feeding import Fed, Feeding
+from everlog.app.feeding import Fed, Feeding, fed_elsewhere
 from everlog.app.following import (
     Follows,
     ProcessorCalls,
@@ -51,11 +51,16 @@ _LOOK_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far a subscription is behind the head, in events of the log, and how many of its keys are in lanes."""
+    """How far a subscription is behind the head, in events of the log, and how many of its keys are in lanes.
+
+    `source` names the log that a broker feeds it with, where that is another than this store's: how far it is behind,
+    only the worker that reads there knows.
+    """
 
     progress: Progress
     events: int
     lanes: int
+    source: str = ""
 
 
 class Worker:
@@ -83,7 +88,9 @@ class Worker:
         self._relaying: dict[str, RelayHandler] = {}
         self._types, self._backend, self._stopping = types, backend, threading.Event()
         self._clock, self._crash, self._lease_seconds = clock, crash, lease_seconds
-        self.feeding = None if fed is None else Feeding(fed, types, backend, self._stopping, lease_seconds, self._tell)
+        self.feeding = None
+        if fed is not None:
+            self.feeding = Feeding(fed, types, backend, self._stopping, lease_seconds, self._tell, self._owns)
         incarnation_of = None if self.feeding is None else self.feeding.incarnation
         self._calls = ProcessorCalls(backend, session_of, incarnation_of)
         # Also those that isolated handlers need are known before anything runs: what cannot be called is said now.
@@ -97,6 +104,7 @@ class Worker:
         self._begun: set[str] = set()
         self._attended: set[str] = set()
         self._building: set[str] = set()
+        self.elsewhere: dict[str, str] = {}  # processors that a broker feeds, and with events of which other log
         self.failures: dict[str, Exception] = {}  # why what is built beside does not serve yet
         self._looking = threading.Lock()
         self._threads: list[threading.Thread] = []
@@ -147,7 +155,16 @@ class Worker:
             if one.subscription in ours:
                 found[ours[one.subscription]].append(one)
         for name, partitions in found.items():
-            self._share(name, partitions)
+            self._share(name, [] if self._is_fed_elsewhere(name, partitions) else partitions)
+
+    def _is_fed_elsewhere(self, name: str, partitions: Sequence[Progress]) -> bool:
+        """Whether its positions are those of another log than we read: it is left to a worker that is fed, too."""
+        self.elsewhere.pop(name, None)
+        if self.feeding is None and isinstance(self._parts[name], Processor):
+            source = fed_elsewhere(self._backend, partitions)
+            if source:
+                self.elsewhere[name] = source
+        return name in self.elsewhere
 
     def _begin(self, part: Follows, known: Mapping[str, Progress]) -> None:
         """Make it there; a projection of another version than serves is built beside that one."""
@@ -255,7 +272,10 @@ class Worker:
             return found
         fed = {name: [one for one in self.of(name) if self.feeding.feeds(one)] for name in self._parts}
         waiting = {name: sum(map(self.feeding.pending, ours)) for name, ours in fed.items() if ours}
-        return [replace(one, events=waiting.get(one.progress.name, one.events)) for one in found]
+        return [
+            replace(one, events=waiting[one.progress.name], source="") if one.progress.name in waiting else one
+            for one in found
+        ]
 
     def drain(self, timeout: float, *, everything: bool = False) -> bool:
         """Wait until what this worker owns has seen all that is in the log now, or that the broker has for it; false
@@ -316,8 +336,12 @@ class Worker:
         ours = self.followers.get(known.name)
         if ours is None or known.status != "running" or known.version != ours.subscription.version:
             return False
-        # Its own checkpoint may be a second behind over pages that hold nothing for it.
-        behind = not ours.owns and known.position < head and self.feeding is None
+        if ours.owns:  # its own checkpoint may be a second behind over pages that hold nothing for it
+            behind = False
+        elif self.feeding is not None and self.feeding.feeds(ours):
+            behind = self.feeding.theirs_is_behind(known.name)
+        else:
+            behind = known.position < head
         return behind or bool(self._backend.desk.lanes.due(known.subscription, _EVER, 1))
 
     def _is_behind(self, follower: Follower, head: int, patiently: bool) -> bool:
@@ -337,6 +361,10 @@ class Worker:
         first = self._backend.timers.page(None, 1)
         return bool(first) and first[0].due_at <= max(self._clock(), self._backend.head().recorded_at)
 
+    def _owns(self, partition: str) -> bool:
+        follower = self.followers.get(partition)
+        return follower is not None and bool(follower.owns)
+
     def _tell(self) -> None:
         with self.moved:
             self.moved.notify_all()
@@ -348,7 +376,9 @@ def lags(backend: Backend) -> list[Lag]:
     running = [
         one for one in backend.checkpoints.progress() if not one.subscription.endswith(tuple(BESIDE)) or one.owner
     ]
-    return [
-        Lag(one, max(0, head - one.position), backend.desk.lanes.totals(one.name)[0])
-        for one in as_one(running).values()
-    ]
+    found: list[Lag] = []
+    for name, one in as_one(running).items():
+        partitions = [each for each in running if each.subscription == name and each.kind == "processor"]
+        source, lanes = fed_elsewhere(backend, partitions), backend.desk.lanes.totals(name)[0]
+        found.append(Lag(one, 0 if source else max(0, head - one.position), lanes, source))
+    return found

@@ -63,6 +63,7 @@ EXIT_CODES: Mapping[str, ExitCode] = {
     "broker_unavailable": ExitCode.UNAVAILABLE,
     "broker_moved": ExitCode.CONFLICT,
     "foreign_messages": ExitCode.CONFLICT,
+    "later_incarnation": ExitCode.CONFLICT,
     "transient": ExitCode.UNAVAILABLE,
 }
 """By the error's code."""

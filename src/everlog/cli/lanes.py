@@ -6,7 +6,6 @@ import typer
 
 from everlog.app.brokers import open_broker
 from everlog.app.lanes import LaneOperator
-from everlog.app.log import Log
 from everlog.cli.appending import counted
 from everlog.cli.failures import usage
 from everlog.cli.filters import Limit
@@ -18,6 +17,7 @@ from everlog.core.clock import rfc3339
 from everlog.core.errors import NotFound
 from everlog.processing.contract import Lane, LaneFilter
 from everlog.relay.contract import DeadLetter
+from everlog.subscription.partition import as_one
 
 LANES: View[Lane] = View(
     json=lambda lane: {name: cell(lane) for name, cell in LANES.cells.items()} | {"first": str(lane.first)},
@@ -64,7 +64,7 @@ def list_lanes(
 ) -> None:
     """List the lanes of keys that failed: what is tried again, what waits for a person, and why."""
     with call.open(as_stored=True) as log:
-        names = [processor] if processor else [one.name for one in log.store.checkpoints.progress()]
+        names = [processor] if processor else list(as_one(log.store.checkpoints.progress()))
         operator = LaneOperator(log.store, None)
         filters = [LaneFilter(name, tenant=of_tenant, error=error) for name in names]
         call.output.listing(LANES, (lane for one in filters for lane in operator.find(one)), limit=limit)
@@ -106,16 +106,19 @@ def retry(
     with call.open(as_stored=True) as log:
         count = LaneOperator(log.store, None).retry(LaneFilter(processor, key, of_tenant, error), canary=canary)
         if not count:
-            known = {one.name for one in log.store.checkpoints.progress() if one.kind == "processor"}
+            progress = as_one(log.store.checkpoints.progress())
+            known = {name for name, one in progress.items() if one.kind == "processor"}
             if processor not in known:
                 raise NotFound(f"no processor {processor!r} has run on this log{nearest(processor, known)}")
             raise NotFound(f"processor {processor!r} has no such lane: `everlog dlq list` shows them")
-        status = next(one.status for one in log.store.checkpoints.progress() if one.name == processor)
-        if status != "running":
+        whole = as_one(log.store.checkpoints.progress()).get(processor)
+        if whole is None:
+            call.output.warn(f"no worker has run {processor} on this log since: `everlog worker` will try them")
+        elif whole.status != "running":
             call.output.warn(
-                f"{processor} is {status}: `everlog processor resume {processor}` lets the worker try them"
+                f"{processor} is {whole.status}: `everlog processor resume {processor}` lets the worker try them"
             )
-        elif not _is_run(log, processor):
+        elif not whole.owner:
             call.output.warn("no worker runs this processor now: `everlog worker` will try them")
     told = {"processor": processor, "lanes": count, "canary": canary}
     call.output.document(told, Part(view_of(told), [told]))
@@ -159,7 +162,3 @@ def _lane(operator: LaneOperator, processor: str, key: str) -> Lane:
     if lane is None:
         raise NotFound(f"processor {processor!r} has no lane {key!r}: `everlog dlq list` shows them")
     return lane
-
-
-def _is_run(log: Log, processor: str) -> bool:
-    return any(one.name == processor and one.owner for one in log.store.checkpoints.progress())

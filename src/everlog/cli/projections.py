@@ -38,7 +38,7 @@ LAGS: View[Lag] = View(
         "version": lambda lag: lag.progress.version,
         "status": lambda lag: lag.progress.status,
         "position": lambda lag: lag.progress.position,
-        "lag": lambda lag: lag.events,
+        "lag": lambda lag: None if lag.source else lag.events,
         "lanes": lambda lag: lag.lanes,
         "partitions": lambda lag: lag.progress.parts,
         "owner": lambda lag: lag.progress.owner,

@@ -1,11 +1,13 @@
 """`everlog relay`: sending events to the broker, how far that is, and filling the broker again."""
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from everlog.app.relaying import RelayLag, refill, relay_lags
+from everlog.app.stores import Backend
 from everlog.cli.appending import counted
 from everlog.cli.failures import ExitCode
 from everlog.cli.grammar import command
@@ -62,7 +64,10 @@ def run(
     ] = 10.0,
     once: Annotated[bool, typer.Option("--once", help="Stop when everything is sent.")] = False,
 ) -> int:
-    """Run the relays and nothing else, as often as you like. SIGTERM and Ctrl-C let them finish."""
+    """Run the relays and nothing else, as often as you like. SIGTERM and Ctrl-C let them finish.
+
+    With --once exits with 7 when one has failed, or the broker does not take what it sends.
+    """
     platform = call.application("a relay")
     names = [one.name for one in platform.relays]
     if not names:
@@ -73,14 +78,15 @@ def run(
         refuse_closed(log.store.exact.gate().closed)  # it would own nothing, and wait for ever
         call.output.note(f"worker {log.worker.owner} runs {', '.join(names)}")
         if once:
-            catch_up(call, log.worker, stopping)
+            # What another worker left written ends with its lease, when this one has tried.
+            catch_up(call, log.worker, stopping, trouble=lambda: _troubles(log.store, names), patience=1.5 * lease)
         else:
             while not told_to_stop(stopping, report or math.inf):
                 call.output.note(", ".join(map(_told, relay_lags(log.store))))
         finished = log.worker.stop()
         found = relay_lags(log.store)
         call.output.listing(RELAYS, found)
-    ill = [one for one in found if one.progress.status in ("failed", "stopped")]
+    ill = [one for one in found if one.progress.name in names and _is_ill(one)]
     return ExitCode.PARTIAL if not finished or (once and ill) else ExitCode.OK
 
 
@@ -99,8 +105,7 @@ def status(call: Call, name: RelayName) -> int:
     if found is None:
         raise NotFound(f"no relay {name!r} has run on this log: `everlog relay list` shows them")
     call.output.record(RELAYS, found)
-    ill = found.progress.status in ("failed", "stopped") or (found.relayed is not None and found.relayed.trouble)
-    return ExitCode.FOUND if ill else ExitCode.OK
+    return ExitCode.FOUND if _is_ill(found) else ExitCode.OK
 
 
 @command(
@@ -128,6 +133,15 @@ def refill_broker(
     call.output.note(f"{name} sends what is in {counted(events, 'event')} again")
     told = {"relay": name, "from": str(position)}
     call.output.document(told, Part(view_of(told), [told]))
+
+
+def _is_ill(lag: RelayLag) -> bool:
+    return lag.progress.status in ("failed", "stopped") or bool(lag.relayed is not None and lag.relayed.trouble)
+
+
+def _troubles(backend: Backend, names: Sequence[str]) -> str:
+    found = [(one.progress.name, one.relayed.trouble) for one in relay_lags(backend) if one.relayed is not None]
+    return "; ".join(f"{name}: {trouble}" for name, trouble in found if trouble and name in names)
 
 
 def _told(lag: RelayLag) -> str:

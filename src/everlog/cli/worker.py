@@ -4,6 +4,7 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -76,6 +77,8 @@ def worker(
         assert log.worker is not None
         refuse_closed(log.store.exact.gate().closed)  # it would own nothing, and wait for ever
         call.output.note(f"worker {log.worker.owner} runs {', '.join(log.worker.followers) or 'nothing'}")
+        for name, source in [*log.worker.elsewhere.items()]:
+            call.output.note(f"{name} is fed by a broker with events of {source}: run it with --from")
         if platform.relays and relays_to is None and fed_from is None:
             call.output.note("its relays do not run here: give --broker nats://host:4222/EVENTS, or set EVERLOG_BROKER")
         if once:
@@ -106,14 +109,32 @@ def stopped_by_signals() -> threading.Event:
     return stopping
 
 
-def catch_up(call: Call, worker: Worker, stopping: threading.Event) -> None:
-    """Until all is done, by whoever owns it: a lease that a dead worker left ends, and then it is ours."""
-    waited = False
+def catch_up(
+    call: Call,
+    worker: Worker,
+    stopping: threading.Event,
+    *,
+    trouble: Callable[[], str] = lambda: "",
+    patience: float = math.inf,
+) -> None:
+    """Until all is done, by whoever owns it: a lease that a dead worker left ends, and then it is ours.
+
+    What `trouble` tells is shown, and given up when it has been told for so many seconds of `patience`.
+    """
+    waited, told, since = False, "", time.monotonic()
     while not stopping.is_set() and not worker.drain(_ONCE_SECONDS, everything=True):
         theirs = [name for name, one in worker.followers.items() if one.owns is False]
         if theirs and not waited:
             waited = True
             call.output.note(f"waiting for another worker to get on with {', '.join(theirs)}, or for its lease to end")
+        found = trouble()
+        if not found:
+            since = time.monotonic()
+        elif time.monotonic() - since > patience:
+            return
+        elif found != told:
+            told = found
+            call.output.warn(found)
 
 
 def told_to_stop(stopping: threading.Event, seconds: float) -> bool:
@@ -130,4 +151,5 @@ def told_to_stop(stopping: threading.Event, seconds: float) -> bool:
 
 def _told(lag: Lag) -> str:
     lanes = f", {counted(lag.lanes, 'lane')}" if lag.lanes else ""
-    return f"{lag.progress.name} {lag.progress.status}, {lag.events} behind{lanes}"
+    behind = "fed by a broker" if lag.source else f"{lag.events} behind"
+    return f"{lag.progress.name} {lag.progress.status}, {behind}{lanes}"

@@ -23,9 +23,9 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _LONGEST_INTEGER = len(str(limits.SMALLEST_INTEGER))
 
 
-def parse_json(raw: bytes) -> object:
+def parse_json(raw: bytes, *, depth: int = limits.JSON_DEPTH) -> object:
     """The value of one JSON text; raises `InvalidInput` with the reason."""
-    return _parse(raw, _DOUBLES)
+    return _parse(raw, _DOUBLES, depth)
 
 
 def parse_exact_json(raw: bytes) -> object:
@@ -38,8 +38,8 @@ def check_json(raw: bytes) -> None:
     _parse(raw, _DOUBLES)
 
 
-def _parse(raw: bytes, decoder: json.JSONDecoder) -> object:
-    _check_depth(raw)
+def _parse(raw: bytes, decoder: json.JSONDecoder, depth: int = limits.JSON_DEPTH) -> object:
+    _check_depth(raw, depth)
     try:
         value = decoder.decode(raw.decode())
     except UnicodeDecodeError as error:
@@ -51,15 +51,15 @@ def _parse(raw: bytes, decoder: json.JSONDecoder) -> object:
     return value
 
 
-def _check_depth(raw: bytes) -> None:
+def _check_depth(raw: bytes, most: int) -> None:
     """Before the parser, because it recurses. Counting brackets settles nearly every text without looking closer."""
-    if raw.count(b"[") + raw.count(b"{") <= limits.JSON_DEPTH:
+    if raw.count(b"[") + raw.count(b"{") <= most:
         return
     depth = 0
     for bracket in _STRING.sub(b"", raw).translate(None, _NOT_BRACKETS):
         depth += 1 if bracket in b"[{" else -1
-        if depth > limits.JSON_DEPTH:
-            raise InvalidInput(f"JSON nested deeper than {limits.JSON_DEPTH}")
+        if depth > most:
+            raise InvalidInput(f"JSON nested deeper than {most}")
 
 
 def _check_surrogates(value: object) -> None:

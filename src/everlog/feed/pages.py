@@ -6,6 +6,7 @@ a lane, is dropped: a duplicate. One that belongs before others which are done i
 
 import re
 import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from everlog.processing.contract import Desk, Feed
 from everlog.processing.source import FromLog
 from everlog.relay.cloudevents import Received, read, received
 from everlog.relay.contract import Delivered
+from everlog.relay.run import source_of
 from everlog.store.contract import Store
 from everlog.store.query import Filter
 from everlog.subscription.contract import Checkpoints, Claim, Effects
@@ -36,10 +38,12 @@ class InHand:
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Where a subscription begins that has no place in the stream yet: at its end, or with what was recorded since."""
+    """Where a subscription begins that has no place in the stream yet: at its end, with what was recorded since, or
+    with what lies behind a position."""
 
     now: bool = False
     since: int = 0
+    after: int = 0
 
 
 class BrokerPages:
@@ -52,6 +56,7 @@ class BrokerPages:
     def __init__(
         self,
         processor: str,
+        partition: str,
         place: Place,
         store: Store,
         checkpoints: Checkpoints,
@@ -61,13 +66,16 @@ class BrokerPages:
         on_quiet: Callable[[], None] = lambda: None,
     ) -> None:
         self.place, self._on_quiet = place, on_quiet
+        self._partition = partition
         self._processor, self._log, self._checkpoints, self._desk = processor, FromLog(store), checkpoints, desk
         self._stopping, self._beginning = stopping, beginning
-        self._owner = store.head().log_id.hex()[:8]
+        log_id = store.head().log_id
+        self._owner, self._own = log_id.hex()[:8], source_of(log_id)
         self._in_hand: deque[InHand] = deque()
         self._done: list[Delivered] = []
         self._claim: Claim | None = None
         self._feed: Feed | None = None
+        self._kept: Feed | None = None  # as it is in the store
         self._last = 0
         self._refusal: str | None = None
         self.quiet = False
@@ -77,6 +85,7 @@ class BrokerPages:
 
     def begin(self, claim: Claim) -> None:
         self._claim, feed = claim, self._desk.feeds.get(claim.name)
+        self._kept = feed
         if feed is not None and feed.position != claim.position:
             # Somebody moved it without us, a person or a worker that reads the log: what they passed is done.
             feed = feed._replace(floor=max(feed.floor, claim.position), position=claim.position)
@@ -111,6 +120,7 @@ class BrokerPages:
                 one.fate = "settled"
         self._feed = self._passed(self._feed)._replace(position=upto)
         self._desk.feeds.put(effects, self._claim.name, self._feed)
+        self._kept = self._feed
 
     def extend(self) -> None:
         self.place.extend([one.delivered for one in self._in_hand])
@@ -140,8 +150,15 @@ class BrokerPages:
                 self._take(fetched)
                 self.quiet = self.place.is_open and not self._in_hand and not (fetched and self.place.pending)
                 if self.quiet:
+                    self._keep_place()
                     self._on_quiet()
         return self._last
+
+    def is_behind(self) -> bool:
+        """Whether the broker has more than the store knows of; asked by those who do not own the partition."""
+        feed = self._desk.feeds.get(self._partition)
+        name = f"{_plain(self._partition)}-look-{uuid.uuid4().hex[:12]}"
+        return feed is None or self.place.holds_more(name, feed)
 
     @property
     def pending(self) -> int:
@@ -177,21 +194,35 @@ class BrokerPages:
             return False
         stream, created = self.place.life
         if feed is None:
-            feed = Feed("", 0, stream, created, after, NOTHING_READ, self._last, self._last)
+            # A refill, or another life of the stream, must not make all that was before new.
+            floor = max(self._last, self.place.newest) if at_end else self._last
+            feed = Feed("", 0, stream, created, after, NOTHING_READ, self._last, floor)
             # At once: "from now on" means the same after a crash.
-            with self._checkpoints.transaction(self._claim, self._last) as effects:
-                self._desk.feeds.put(effects, self._name, feed)
+            self._put(feed)
         elif (stream, created, after) != (feed.stream, feed.created, feed.sequence):
             feed = feed._replace(stream=stream, created=created, sequence=after, read=NOTHING_READ)
         self._feed = feed
         return True
 
+    def _put(self, feed: Feed) -> None:
+        assert self._claim is not None
+        with self._checkpoints.transaction(self._claim, self._last) as effects:
+            self._desk.feeds.put(effects, self._name, feed)
+        self._kept = feed
+
+    def _keep_place(self) -> None:
+        """Also behind messages that held nothing new: others who wait for us look there."""
+        if self._feed is not None and self._kept is not None and _place_of(self._feed) != _place_of(self._kept):
+            self._feed = self._feed._replace(position=self._last)
+            self._put(self._feed)
+
     def _take(self, fetched: Sequence[Delivered]) -> None:
         arrived: list[tuple[Delivered, Received | None]] = []
         for delivered in fetched:
             event = self._event(delivered)
-            if event is not None and self._refuses(event):
-                break  # what came before it is handled first
+            # What came before it is handled first; where a dead letter was not kept all is read again from there.
+            if self._refuses(event) if event is not None else not self.place.is_open:
+                break
             arrived.append((delivered, event))
         known = self._known([event.stored.position for _, event in arrived if event is not None])
         for delivered, event in arrived:
@@ -214,7 +245,13 @@ class BrokerPages:
         """Whether nothing may go on from here before a person has looked."""
         assert self._feed is not None
         feed, position = self._feed, event.stored.position
-        if not feed.source:
+        if not feed.source and feed.position > self._beginning.after and event.source != self._own:
+            self._refusal = (
+                f"it followed the log of this store up to {feed.position}, and the event at {position} is of another, "
+                f"{event.source}: `everlog processor accept {self._processor} --source {event.source} "
+                f"--incarnation {event.incarnation} --after {self._beginning.after}` lets it begin with that one"
+            )
+        elif not feed.source:
             self._feed = feed._replace(source=event.source, incarnation=event.incarnation)
         elif event.source != feed.source or event.incarnation > feed.incarnation:
             self._refusal = (
@@ -242,8 +279,8 @@ class BrokerPages:
         position = event.stored.position
         if position in known or position <= self._feed.floor or event.stored.recorded_at < self._beginning.since:
             return "settled"
-        if event.incarnation < self._feed.incarnation:
-            return "settled"  # what the log of today shares with that one lies below the floor
+        if event.incarnation < self._feed.incarnation and position > self._feed.shared:
+            return "settled"  # the log of today has something else there
         return "late" if position <= self._last else "new"
 
     def _passed(self, feed: Feed) -> Feed:
@@ -254,6 +291,10 @@ class BrokerPages:
             read_ = NOTHING_READ if one.event is None else one.event.position
             feed = feed._replace(sequence=one.delivered.sequence, read=read_)
         return feed
+
+
+def _place_of(feed: Feed) -> tuple[str, int, int]:
+    return feed.stream, feed.created, feed.sequence
 
 
 def _plain(name: str) -> str:

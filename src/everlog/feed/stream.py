@@ -14,6 +14,7 @@ from everlog.core.limits import PAGE_BYTES
 from everlog.processing.contract import Feed
 from everlog.relay.cloudevents import read, received
 from everlog.relay.contract import Broker, BrokerUnavailable, Consumer, Delivered, Message
+from everlog.relay.subjects import name_of
 from everlog.subscription.backoff import Backoff
 
 NOTHING_READ = -1
@@ -53,6 +54,8 @@ class Place:
         """Name and birth of the stream."""
         self.pending = 0
         """Messages behind the last one fetched, as of then."""
+        self.newest = NOTHING_READ
+        """The position of the event in the stream's last message, as of when it was opened."""
         self.trouble: BrokerUnavailable | None = None
 
     @property
@@ -78,6 +81,7 @@ class Place:
             held = self._broker.holds(self._prefix)
             self.life = held.stream, held.created
             last = 0 if held.last is None else held.last.sequence
+            self.newest = NOTHING_READ if held.last is None else position_in(held.last.message)
             if feed is None:
                 after = last if from_now else 0
             else:
@@ -88,6 +92,23 @@ class Place:
         self._reached()
         self._read_behind(after)
         return after
+
+    def holds_more(self, name: str, feed: Feed) -> bool:
+        """Whether messages lie behind the place of `feed`, counted under a name that nobody else uses; from any thread.
+
+        So it is when nobody knows because the broker is away.
+        """
+        consumer = Consumer(name, self._subjects, after=feed.sequence, idle_seconds=IDLE_SECONDS)
+        try:
+            held = self._broker.holds(self._prefix)
+            if (feed.stream, feed.created) != (held.stream, held.created):
+                return True
+            try:
+                return self._broker.pending(consumer) > 0
+            finally:
+                self._broker.forget(name)
+        except BrokerUnavailable:
+            return True
 
     def fetch(self, wait: float) -> list[Delivered]:
         """What comes next, in the order of the stream; nothing when nothing came, or the broker is out of reach."""
@@ -109,7 +130,7 @@ class Place:
         self._tell(self._broker.extend, delivered)
 
     def dead_letter(self, delivered: Delivered, reason: str) -> None:
-        """It is no event of ours, and never will be."""
+        """It is no event of ours, and never will be. Where that could not be kept the place is not open afterwards."""
         if self._consumer is not None:
             consumer = self._consumer
             self._tell(lambda one: self._broker.dead_letter(consumer, one[0], reason), [delivered])
@@ -172,7 +193,7 @@ class Place:
                 feed.position,
                 f"the broker let go of messages before they were seen: the oldest in {feed.stream} is number "
                 f"{first.sequence}, the last one seen here was {feed.sequence}; "
-                f"`everlog relay refill --from {feed.position + 1}` sends them again",
+                f"`everlog relay refill {name_of(self._prefix)} --from {feed.position + 1}` sends them again",
             )
         return forgets
 

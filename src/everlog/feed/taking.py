@@ -1,7 +1,7 @@
 """What a command inbox does while it runs: fetch, execute, settle. Any number of workers share one.
 
-A message is acknowledged after its command is stored; one that comes again finds its request id known. So a crash
-anywhere costs a repeat that changes nothing.
+A message is acknowledged after its command is stored; one that comes again, once it made events, finds its request id
+known. So a crash anywhere costs a repeat that changes nothing.
 """
 
 import threading
@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Protocol
 
-from everlog.core.errors import EverlogError, LogClosed, Rejected, WrongExpectedVersion
+from everlog.core.errors import EverlogError, LogClosed, Rejected, UnreadableEvent, WrongExpectedVersion
 from everlog.core.limits import PAGE_BYTES
 from everlog.feed.inbox import CommandInbox, Order
 from everlog.feed.stream import RECONNECT
 from everlog.processing.pool import Threads
-from everlog.relay.contract import BrokerUnavailable, Consumer, Delivered, Receiver
+from everlog.relay.contract import Consumer, Delivered, Receiver
 
 ACK_SECONDS = 30.0
 PAGE = 100
@@ -50,14 +50,15 @@ class Taking:
         self._failures = 0
         self.quiet = False
         self.pending = 0
-        self.trouble: BrokerUnavailable | None = None
+        self.trouble: Exception | None = None
+        self._failed: dict[tuple[int, int], int] = {}  # by message: how often its command failed in this process
 
     def run(self) -> None:
         while not self._stopping.is_set():
             try:
                 self._page()
                 self._failures, self.trouble = 0, None
-            except BrokerUnavailable as error:
+            except Exception as error:  # whatever it is: a thread that ends would leave the inbox to nobody
                 self.trouble, self.quiet = error, False
                 self._stopping.wait(RECONNECT.pause(self._failures, self._random))
                 self._failures += 1
@@ -114,19 +115,30 @@ class Taking:
         return None
 
     def _settle(self, one: Delivered, error: Exception | None) -> None:
-        retry = self.inbox.retry
+        retry, message = self.inbox.retry, (one.created, one.sequence)
         if error is None:
             self._receiver.ack([one])
-        elif _passes(error, retry.transient) or (not _is_final(error) and one.attempt < retry.attempts):
+            self._failed.pop(message, None)
+            return
+        if _passes(error, retry.transient):
             self._receiver.retry(one, retry.backoff.pause(one.attempt - 1, self._random))
-        else:
-            why = "rejected" if isinstance(error, Rejected) else f"failed at attempt {one.attempt}"
-            self._receiver.dead_letter(self._consumer, one, f"{why}: {_told(error)}")
+            return
+        # Not the broker's count: that has the times in it when the database was away.
+        failures = self._failed[message] = self._failed.get(message, 0) + 1
+        if not _is_final(error) and failures < retry.attempts:
+            self._receiver.retry(one, retry.backoff.pause(failures - 1, self._random))
+            return
+        why = "rejected" if isinstance(error, Rejected) else f"failed at attempt {failures}"
+        self._receiver.dead_letter(self._consumer, one, f"{why}: {_told(error)}")
+        del self._failed[message]
 
 
 def _passes(error: Exception, transient: tuple[type[BaseException], ...]) -> bool:
-    """Whether it is nothing about the message, and ends by itself."""
-    if isinstance(error, (*transient, LogClosed, WrongExpectedVersion)):
+    """Whether it is nothing about the message, and ends by itself.
+
+    Of an event that this code cannot read newer code may know, which is being deployed at this moment.
+    """
+    if isinstance(error, (*transient, LogClosed, UnreadableEvent, WrongExpectedVersion)):
         return True
     return isinstance(error, EverlogError) and error.retryable
 

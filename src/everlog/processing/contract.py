@@ -192,7 +192,8 @@ class Feed(NamedTuple):
 
     `source` and `incarnation` name the log the messages are of, `stream` and `created` the life of the broker's
     stream that `sequence` counts in; `read` is the position of the event in that message, -1 if it held none. Up to
-    `floor` everything counts as handled, whether or not the inbox knows it.
+    `floor` everything counts as handled, whether or not the inbox knows it. Up to `shared` what earlier incarnations
+    sent is what this one has there, because a person said so.
     """
 
     source: str
@@ -203,6 +204,7 @@ class Feed(NamedTuple):
     read: int
     position: int
     floor: int
+    shared: int = 0
 
 
 FEED = ", ".join(Feed._fields)
@@ -216,8 +218,13 @@ class Feeds(Protocol):
 
     def put(self, effects: Effects, partition: str, feed: Feed) -> None: ...
 
-    def accept(self, partition: str, source: str, incarnation: int, floor: int) -> None:
-        """What a person says of a log that began anew: up to `floor` it is what was known before."""
+    def accept(self, processor: str, source: str, incarnation: int, shared: int) -> None:
+        """What a person says of a log that began anew: up to `shared` it is what was known before.
+
+        Each partition of the processor goes back to there, under a new epoch, or stays where it is, if that is before.
+        What the inbox and `Received` know up to there they know of the new incarnation too, in the same transaction;
+        where `source` is another than before, nothing of what lies behind.
+        """
         ...
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import msgspec
 
+from everlog.core import limits
 from everlog.core.clock import parse_time
 from everlog.core.envelope import StoredEvent
 from everlog.core.errors import InvalidInput
@@ -58,18 +59,22 @@ class Received(NamedTuple):
 def message(
     stored: StoredEvent, subject: str, *, source: str, incarnation: int, part: int = 0, mode: Mode = "binary"
 ) -> Message:
-    """The message of one event; its id is the event's, with `/part` behind it for the parts of a split one."""
+    """The message of one event. Its id is the event's, behind the first word of the subject.
+
+    So a broker that drops what has the same id keeps what several relays send of one event.
+    """
+    id = f"{subject.partition('.')[0]}:{event_key(stored, part)}"
     told = attributes(stored, source, type_name=stored.type, schema_version=stored.schema_version, part=part)
     told["incarnation"] = str(incarnation)
     if part:
         told["part"] = str(part)
     if mode == "binary":
         headers = {PREFIX + name: _header(str(value)) for name, value in told.items()}
-        return Message(subject, event_key(stored, part), headers, stored.data or b"")
+        return Message(subject, id, headers, stored.data or b"")
     body: dict[str, object] = dict(told)
     if stored.data is not None:
         body["data"] = msgspec.Raw(stored.data)
-    return Message(subject, event_key(stored, part), {"content-type": STRUCTURED}, msgspec.json.encode(body))
+    return Message(subject, id, {"content-type": STRUCTURED}, msgspec.json.encode(body))
 
 
 def _header(value: str) -> str:
@@ -121,7 +126,8 @@ def received(cloud: CloudEvent) -> Received:
 
 def _structured(body: bytes) -> CloudEvent:
     # Strictly, and again for the data's own bytes: of a number that is parsed and written again digits may be lost.
-    parsed = parse_json(body)
+    # The envelope is one level around the data.
+    parsed = parse_json(body, depth=limits.JSON_DEPTH + 1)
     if not isinstance(parsed, dict):
         raise InvalidInput("a structured CloudEvent is a JSON object")
     raw = msgspec.json.decode(body, type=dict[str, msgspec.Raw])

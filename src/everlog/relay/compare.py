@@ -26,6 +26,12 @@ class ForeignMessages(BrokerUnavailable):
     code = "foreign_messages"
 
 
+class LaterIncarnation(BrokerUnavailable):
+    """The broker holds what a later copy of this log sent. None of it is touched: this one may be out of date."""
+
+    code = "later_incarnation"
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """Knows the log's side. `alive` is called now and then during what may take long."""
@@ -43,8 +49,12 @@ class Comparison:
             copy = self._sound(known, holding)
             if isinstance(copy, Copy):
                 return copy
-            self.sender.cut(self.prefix, copy)
-            holding = self.sender.holds(self.prefix)
+            # Its figures are answers to several questions: only what is seen twice was not said in between.
+            again = self.sender.holds(self.prefix)
+            if again == holding:
+                self.sender.cut(self.prefix, copy)
+                again = self.sender.holds(self.prefix)
+            holding = again
         raise self._restless()
 
     def before(self, known: Copy, holding: Holding, position: int) -> Copy:
@@ -68,6 +78,8 @@ class Comparison:
         last = holding.last
         if last is None:
             return self._copy(known, holding, None)
+        if self._is_damaged(known, holding, last):
+            return last.sequence - 1
         if not self._is_logged(last):
             kept = self._greatest(last, self._is_logged)
             return kept.sequence if kept else 0
@@ -89,9 +101,21 @@ class Comparison:
         whole = self.outgoing.relay.transform is None
         mark = Mark(ours.stored.position) if whole else Mark(ours.stored.position, ours.part)
         told = digest(last.message)
+        if _sent_last(known, holding, last) and told == known.digest:
+            mark = known.mark  # also where the relay had no transform then, or another one
         return Copy(
             holding.stream, holding.created, last.sequence, holding.messages, mark, incarnation, told, known.first
         )
+
+    def _is_damaged(self, known: Copy, holding: Holding, last: Held) -> bool:
+        """Whether nobody can tell any more that this is what we sent last."""
+        if not _sent_last(known, holding, last) or digest(last.message) == known.digest:
+            return False
+        try:
+            self._ours(last)
+        except ForeignMessages:
+            return True
+        return False
 
     def _is_logged(self, held: Held) -> bool:
         """Whether the log has this very event at this position."""
@@ -141,6 +165,12 @@ class Comparison:
             raise self._foreign(held, str(error)) from error
         if found.source != self.outgoing.source:
             raise self._foreign(held, f"it is from {found.source}, and this log is {self.outgoing.source}")
+        if found.incarnation > self.outgoing.incarnation:
+            raise LaterIncarnation(
+                f"message {held.sequence} below {self.prefix} is from incarnation {found.incarnation} of this log, and "
+                f"this copy of it is incarnation {self.outgoing.incarnation}: stop its relays if it is no longer the "
+                "log that is written; if it is, give the relay another prefix, or purge those subjects"
+            )
         return found
 
     def _foreign(self, held: Held, why: str) -> ForeignMessages:
@@ -148,6 +178,11 @@ class Comparison:
             f"message {held.sequence} below {self.prefix} was not sent by this relay ({why}): "
             "give the relay another prefix, or purge those subjects"
         )
+
+
+def _sent_last(known: Copy, holding: Holding, last: Held) -> bool:
+    """Whether it lies where we sent our last one."""
+    return (holding.stream, holding.created, last.sequence) == (known.stream, known.created, known.sequence)
 
 
 def digest(message: Message) -> bytes:

@@ -109,7 +109,7 @@ class Outgoing:
             return
         if stored.data is None:  # nobody can say any more whether it was to leave
             return
-        for event in self._types.recorded(stored):
+        for event in self._types.each([stored], self.relay.events):
             made = self.relay.transform(event)
             if made is not None:
                 yield event.part, self._message(self._with(stored, event, made), event.part)

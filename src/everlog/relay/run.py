@@ -15,7 +15,7 @@ from everlog.core.envelope import StoredEvent
 from everlog.core.errors import EverlogError, Fenced, Misconfigured, SubscriptionFailed
 from everlog.domain.types import EventTypes
 from everlog.relay.compare import Comparison, digest
-from everlog.relay.contract import BrokerUnavailable, Message, Sender
+from everlog.relay.contract import BrokerMoved, BrokerUnavailable, Message, Sender
 from everlog.relay.routing import Outgoing, Relay, relayed
 from everlog.relay.state import Copy, Mark, Relayed, Relays, note
 from everlog.store.contract import Store
@@ -25,6 +25,7 @@ from everlog.subscription.follower import LEASE_SECONDS, Taken
 from everlog.telemetry.log import relay_refills, relay_sends_again, relay_waits, relay_warns
 
 BACKOFF = Backoff(first=0.2, longest=15.0)
+_MOST_HALVED = 12  # of any page that leaves one message
 
 
 class RelayHandler:
@@ -53,6 +54,8 @@ class RelayHandler:
         self._copy: Copy | None = None  # as compared with the broker; None: it is to be compared first
         self._known = Relayed(Copy("", 0, 0, 0, Mark(0), 0, b"", 0))
         self._failures, self._next, self._kept_at = 0, 0.0, 0.0
+        self._halved = 0  # how often what is sent at once was too much
+        self._warned: tuple[str, ...] = ()
 
     @property
     def trouble(self) -> str:
@@ -60,7 +63,7 @@ class RelayHandler:
         return self._known.trouble
 
     def begin(self, claim: Claim) -> None:
-        self._copy, self._failures, self._next = None, 0, 0.0
+        self._copy, self._failures, self._next, self._warned = None, 0, 0.0, ()
         self._kept_at = self._monotonic()
         head = self._store.head()
         source = source_of(head.log_id)
@@ -122,12 +125,23 @@ class RelayHandler:
 
     def _send(self, copy: Copy, made: Sequence[tuple[Mark, Message]]) -> Copy:
         missing = [(mark, message) for mark, message in made if mark > copy.mark]
-        if not missing:
-            return copy
+        size = max(1, len(missing) >> self._halved)
+        for first in range(0, len(missing), size):
+            copy = self._published(copy, missing[first : first + size])
+        self._halved = max(0, self._halved - 1)
+        return copy
+
+    def _published(self, copy: Copy, missing: Sequence[tuple[Mark, Message]]) -> Copy:
         messages = [message for _, message in missing]
         self._copy = None  # until it is known that all are there
         self._crash("relay.sending")
-        sequence = self._sender.publish_batch(self._relay.word, messages, after=copy.sequence)
+        try:
+            sequence = self._sender.publish_batch(self._relay.word, messages, after=copy.sequence)
+        except BrokerMoved:
+            raise
+        except BrokerUnavailable:  # it may have been too much for a slow link; half of it comes through
+            self._halved = min(self._halved + 1, _MOST_HALVED)
+            raise
         mark = missing[-1][0]
         self._copy = copy._replace(
             sequence=sequence,
@@ -143,9 +157,10 @@ class RelayHandler:
         if self._copy is not None:
             return self._copy
         holding = self._sender.holds(self._relay.word)
-        if holding.warnings != self._known.warnings:
+        if holding.warnings != self._warned:
             relay_warns(claim.name, holding.warnings)
-            self._known = self._known._replace(warnings=holding.warnings)
+            self._warned = holding.warnings
+        self._known = self._known._replace(warnings=holding.warnings)
         comparison = Comparison(
             self._sender,
             self._store,
@@ -171,11 +186,13 @@ class RelayHandler:
 
         The row is left as it is: what it says that the broker lacks is there once the first page is sent again.
         """
-        if not missing or claim.position <= copy.mark.position:
-            return
-        relay_sends_again(claim.name, copy.mark.position, claim.position)
+        # Of an event that was split some parts may be there, and the rest not.
         whole = self._relay.transform is None or not copy.sequence
-        self._checkpoints.go_back(claim, copy.mark.position - (0 if whole else 1))
+        after = copy.mark.position - (0 if whole else 1)
+        if not missing or claim.position <= after:
+            return
+        relay_sends_again(claim.name, after, claim.position)
+        self._checkpoints.go_back(claim, after)
         raise Fenced(claim.name, claim.epoch)
 
     def _commit(self, claim: Claim, at: int, copy: Copy) -> None:
@@ -187,10 +204,11 @@ class RelayHandler:
     def _trouble(self, claim: Claim, error: EverlogError) -> None:
         """Kept for whoever looks; the log goes on, and the relay waits."""
         self._copy = None
-        if self._known.trouble:
+        before, trouble = self._known, str(error)[:1000]
+        if before.trouble == trouble:
             return
-        relay_waits(claim.name, str(error))
-        known = self._known._replace(trouble=str(error)[:1000], since=self._clock())
+        relay_waits(claim.name, trouble)
+        known = before._replace(trouble=trouble, since=before.since if before.trouble else self._clock())
         with self._checkpoints.transaction(claim, claim.position) as effects:
             note(effects, claim.name, known)
         self._known = known

@@ -55,7 +55,8 @@ KEPT: Mapping[Kept, Columns] = {
     "inbox": Columns(("consumer", "incarnation", "position", "part")),
     "received": Columns(("processor", "position"), ("incarnation", "event")),
     "feed": Columns(
-        ("partition",), ("source", "incarnation", "stream", "created", "sequence", "read", "position", "floor")
+        ("partition",),
+        ("source", "incarnation", "stream", "created", "sequence", "read", "position", "floor", "shared"),
     ),
     "relay": Columns(
         ("relay",),

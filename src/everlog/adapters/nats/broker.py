@@ -53,7 +53,7 @@ class NatsBroker:
         )
 
     def forget(self, name: str) -> None:
-        for consumer in [one for one in self._pulls if one.name == name]:
+        for consumer in [one for one in list(self._pulls) if one.name == name]:
             del self._pulls[consumer]
         self._run(lambda client: forget(client, self.settings.stream, name))
 

@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import TimeoutError as FutureTimeout
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import msgspec
@@ -82,6 +83,8 @@ class Connection:
 
     async def _connect(self) -> Client:
         settings, client = self._settings, Client()
+        if settings.credentials is not None and find_spec("nkeys") is None:
+            raise Misconfigured("credentials=… in the broker's URL needs the package nkeys: pip install nkeys")
         try:
             async with asyncio.timeout(CONNECT_SECONDS * len(settings.servers) + 1):
                 await client.connect(

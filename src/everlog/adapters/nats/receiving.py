@@ -16,7 +16,8 @@ from everlog.relay.subjects import word
 
 NO_CONSUMER = 10014
 _NANO = 1_000_000_000
-_LARGEST = 2 * 1024 * 1024  # a message of any size must come through, whatever is asked for
+_AROUND = 64 * 1024  # subject and reply, which the server counts too
+_TOO_LARGE = "Message Size Exceeds MaxBytes"
 _OPEN = "Nats-Pending-Messages"  # of a pull that ended: how many of its messages it did not send
 _AT_ONCE_SECONDS, _SHORTEST_SECONDS = 1.0, 0.05
 
@@ -36,7 +37,8 @@ class Pull:
         # Exactly what is there: of a request for more some would come when nobody listens any more, and one that does
         # not wait (`no_wait`) is over before a replicated consumer has agreed on what it hands out.
         there = min(limit, await self._undelivered(client, stream))
-        request = {"batch": max(1, there), "max_bytes": max(max_bytes, _LARGEST)}
+        # A message of any size that the server takes must come through, whatever is asked for.
+        request = {"batch": max(1, there), "max_bytes": max(max_bytes, client.max_payload + _AROUND)}
         seconds = max(wait, _AT_ONCE_SECONDS if there else _SHORTEST_SECONDS)
         return await self._next(client, stream, {**request, "expires": int(seconds * _NANO)}, seconds + 1.0)
 
@@ -92,6 +94,11 @@ class Pull:
                     told = message.headers or {}
                     if "Status" not in told:
                         found.append(self._delivered(message))
+                    elif not found and told.get("Description") == _TOO_LARGE:
+                        raise BrokerUnavailable(
+                            f"the next message in stream {stream} is larger than {request['max_bytes']} bytes, more "
+                            "than this server takes (max_payload): give it the largest that a server of the cluster has"
+                        )
                     elif _OPEN in told:
                         # The end of the request, which may overtake messages that it counts as sent.
                         wanted = request["batch"] - int(told[_OPEN])

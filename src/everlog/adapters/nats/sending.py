@@ -7,11 +7,13 @@ from nats.aio.client import Client
 
 from everlog.adapters.nats.connection import ApiError, api, checked
 from everlog.adapters.nats.streams import MESSAGE_ID, NO_STREAM, held
+from everlog.core.errors import Misconfigured
 from everlog.relay.contract import BrokerMoved, BrokerUnavailable, Message
 
 BATCH, BATCH_BYTES = 500, 4 * 1024 * 1024
 _WRONG_SEQUENCE, _DUPLICATE = (10070, 10071, 10164), 10201
 _AFTER, _AFTER_OF = "Nats-Expected-Last-Subject-Sequence", "Nats-Expected-Last-Subject-Sequence-Subject"
+_OUR_HEADERS = 512  # at most, of the fence, the batch and the id
 _ID, _NUMBER, _COMMIT = "Nats-Batch-Id", "Nats-Batch-Sequence", "Nats-Batch-Commit"
 
 
@@ -31,6 +33,8 @@ def batches(messages: Sequence[Message]) -> Iterator[list[Message]]:
 
 async def publish(client: Client, stream: str, prefix: str, batch: Sequence[Message], after: int) -> int:
     """One batch. The first message carries the fence, the last one the commit, which alone is answered."""
+    for message in batch:
+        _check_size(client, message)
     batch_id = uuid.uuid4().hex
     for number, message in enumerate(batch, 1):
         headers = {**message.headers, MESSAGE_ID: message.id}
@@ -54,6 +58,19 @@ async def publish(client: Client, stream: str, prefix: str, batch: Sequence[Mess
     if stored.get("duplicate"):
         raise _again(stream)
     return int(stored["seq"])
+
+
+def _check_size(client: Client, message: Message) -> None:
+    """Before anything of the batch is sent: the server would only end the connection."""
+    size = len(message.body) + sum(len(f"{name}: {value}\r\n".encode()) for name, value in message.headers.items())
+    if size + _OUR_HEADERS > client.max_payload:
+        position = message.headers.get("ce-position")
+        what = message.id if position is None else f"{message.id}, the event at position {position},"
+        raise Misconfigured(
+            f"message {what} has {size:,} bytes, and the broker takes "
+            f"{client.max_payload - _OUR_HEADERS:,}: raise max_payload in its configuration, or let a transform send "
+            "less of such events"
+        )
 
 
 def _again(stream: str) -> BrokerUnavailable:

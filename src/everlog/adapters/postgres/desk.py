@@ -8,7 +8,7 @@ from everlog.adapters.postgres.checkpoints import PostgresEffects
 from everlog.adapters.postgres.connections import Connections
 from everlog.adapters.postgres.nul import given, kept, shown
 from everlog.adapters.postgres.packed import blobs, int8s, texts
-from everlog.adapters.postgres.transactions import begun, commit, written
+from everlog.adapters.postgres.transactions import begun, commit
 from everlog.adapters.postgres.translate import translated
 from everlog.core.clock import Clock
 from everlog.core.envelope import StoredEvent
@@ -57,7 +57,7 @@ _FAILED = """
     WHERE processor = ? AND key = ? AND attempts = ?
     RETURNING 1"""
 _PUT_FEED = f"""
-    INSERT INTO everlog_feed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO everlog_feed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (partition) DO UPDATE SET ({FEED}) = ROW ({", ".join([f"excluded.{name}" for name in Feed._fields])})"""
 _TRY_REST = """UPDATE everlog_lane SET status = 'retrying', attempts = 0, next_at = 0, waits_for = NULL
     WHERE processor = ? AND key = ?"""
@@ -70,6 +70,32 @@ _PARK_WAITING = """
         UNION SELECT l.processor, l.key FROM everlog_lane l JOIN behind b USING (processor) WHERE l.waits_for = b.key)
     UPDATE everlog_lane l SET status = 'parked', waits_for = NULL
     FROM behind b WHERE l.processor = b.processor AND l.waits_for = b.key"""
+
+# What a person says of a log that began anew; processor, source, incarnation and what it shares are `told`.
+_FED = "SELECT f.incarnation FROM everlog_feed f JOIN everlog_subscription s ON s.name = f.partition, told"
+_TOLD = """WITH told (processor, source, incarnation, shared) AS
+    (SELECT ?::text COLLATE "C", ?::text COLLATE "C", ?::bigint, ?::bigint)"""
+_ACCEPT = (
+    f"""{_TOLD} DELETE FROM everlog_inbox i USING told
+        WHERE consumer = processor AND i.incarnation = told.incarnation AND position > told.shared
+            AND EXISTS ({_FED} WHERE s.subscription = processor AND f.source <> told.source)""",
+    # Below the first checkpoint nobody asks for it.
+    f"""{_TOLD} INSERT INTO everlog_inbox SELECT consumer, told.incarnation, position, part FROM everlog_inbox i, told
+        WHERE consumer = processor AND i.incarnation IN ({_FED} WHERE s.subscription = processor)
+            AND position <= told.shared
+            AND position > (SELECT min(position) FROM everlog_subscription WHERE subscription = processor)
+        ON CONFLICT DO NOTHING""",
+    f"""{_TOLD} UPDATE everlog_received r SET incarnation = told.incarnation FROM told
+        WHERE r.processor = told.processor AND position <= told.shared
+            AND r.incarnation IN ({_FED} WHERE s.subscription = told.processor)""",
+    f"""{_TOLD} UPDATE everlog_feed f SET source = told.source, incarnation = told.incarnation,
+            floor = least(told.shared, greatest(s.position, f.floor)), shared = told.shared,
+            position = least(told.shared, s.position)
+        FROM told, everlog_subscription s WHERE s.name = f.partition AND s.subscription = processor""",
+    f"""{_TOLD} UPDATE everlog_subscription SET position = least(told.shared, position), status = 'running', error = '',
+            failed_position = 0, epoch = epoch + 1, owner = '', lease_until = 0, moved_at = ?
+        FROM told WHERE subscription = processor""",
+)
 
 
 class PostgresLanes:
@@ -260,8 +286,8 @@ class PostgresReceived:
 
 
 class PostgresFeeds:
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
+    def __init__(self, connections: Connections, clock: Clock) -> None:
+        self._connections, self._clock = connections, clock
 
     def get(self, partition: str) -> Feed | None:
         found = self._connections.rows(f"SELECT {FEED} FROM everlog_feed WHERE partition = ?", (partition,))
@@ -270,9 +296,15 @@ class PostgresFeeds:
     def put(self, effects: Effects, partition: str, feed: Feed) -> None:
         effects.execute(_PUT_FEED, (partition, *feed))
 
-    def accept(self, partition: str, source: str, incarnation: int, floor: int) -> None:
-        sql = "UPDATE everlog_feed SET source = ?, incarnation = ?, floor = ? WHERE partition = ? RETURNING 1"
-        written(self._connections, sql, (source, incarnation, floor, partition))
+    def accept(self, processor: str, source: str, incarnation: int, shared: int) -> None:
+        values = (processor, source, incarnation, shared)
+        *others, partitions = _ACCEPT
+        with begun(self._connections, _LOCK, (processor,)) as (connection, _), translated():
+            effects = PostgresEffects(connection)
+            for statement in others:
+                effects.execute(statement, values)
+            effects.execute(partitions, (*values, self._clock()))
+            commit(connection)
 
 
 def postgres_desk(connections: Connections, clock: Clock) -> Desk:
@@ -281,7 +313,7 @@ def postgres_desk(connections: Connections, clock: Clock) -> Desk:
         PostgresMarks(connections),
         PostgresInbox(connections),
         PostgresReceived(connections),
-        PostgresFeeds(connections),
+        PostgresFeeds(connections, clock),
     )
 
 

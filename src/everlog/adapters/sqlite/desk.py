@@ -52,6 +52,25 @@ _PARK_WAITING = """
         SELECT ?2 UNION SELECT l.key FROM everlog_lane l JOIN behind b ON l.waits_for = b.key WHERE l.processor = ?1)
     UPDATE everlog_lane SET status = 'parked', waits_for = NULL
     WHERE processor = ?1 AND waits_for IN (SELECT key FROM behind)"""
+# What a person says of a log that began anew (?1 processor, ?2 source, ?3 incarnation, ?4 shared).
+_FED = "SELECT f.incarnation FROM everlog_feed f JOIN everlog_subscription s ON s.name = f.partition"
+_ACCEPT = (
+    f"""DELETE FROM everlog_inbox WHERE consumer = ?1 AND incarnation = ?3 AND position > ?4
+        AND EXISTS ({_FED} WHERE s.subscription = ?1 AND f.source <> ?2)""",
+    # Below the first checkpoint nobody asks for it.
+    f"""INSERT INTO everlog_inbox SELECT consumer, ?3, position, part FROM everlog_inbox
+        WHERE consumer = ?1 AND incarnation IN ({_FED} WHERE s.subscription = ?1) AND position <= ?4
+            AND position > (SELECT min(position) FROM everlog_subscription WHERE subscription = ?1)
+        ON CONFLICT DO NOTHING""",
+    f"""UPDATE everlog_received SET incarnation = ?3
+        WHERE processor = ?1 AND position <= ?4 AND incarnation IN ({_FED} WHERE s.subscription = ?1)""",
+    """UPDATE everlog_feed AS f SET source = ?2, incarnation = ?3, floor = min(?4, max(s.position, f.floor)),
+            shared = ?4, position = min(?4, s.position)
+        FROM everlog_subscription s WHERE s.name = f.partition AND s.subscription = ?1""",
+    """UPDATE everlog_subscription SET position = min(?4, position), status = 'running', error = '',
+            failed_position = 0, epoch = epoch + 1, owner = '', lease_until = 0, moved_at = ?5
+        WHERE subscription = ?1""",
+)
 
 
 class SqliteLanes:
@@ -244,22 +263,22 @@ class SqliteReceived:
 
 
 class SqliteFeeds:
-    def __init__(self, connections: Connections) -> None:
-        self._connections = connections
+    def __init__(self, connections: Connections, clock: Clock) -> None:
+        self._connections, self._clock = connections, clock
 
     def get(self, partition: str) -> Feed | None:
         found = self._connections.rows(f"SELECT {FEED} FROM everlog_feed WHERE partition = ?", (partition,))
         return Feed(*found[0]) if found else None
 
     def put(self, effects: Effects, partition: str, feed: Feed) -> None:
-        effects.execute("INSERT OR REPLACE INTO everlog_feed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (partition, *feed))
+        effects.execute("INSERT OR REPLACE INTO everlog_feed VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (partition, *feed))
 
-    def accept(self, partition: str, source: str, incarnation: int, floor: int) -> None:
+    def accept(self, processor: str, source: str, incarnation: int, shared: int) -> None:
+        values, (*others, partitions) = (processor, source, incarnation, shared), _ACCEPT
         with translated(), self._connections.committing() as connection:
-            connection.execute(
-                "UPDATE everlog_feed SET source = ?, incarnation = ?, floor = ? WHERE partition = ?",
-                (source, incarnation, floor, partition),
-            )
+            for statement in others:
+                connection.execute(statement, values)
+            connection.execute(partitions, (*values, self._clock()))
 
 
 def sqlite_desk(connections: Connections, clock: Clock) -> Desk:
@@ -268,7 +287,7 @@ def sqlite_desk(connections: Connections, clock: Clock) -> Desk:
         SqliteMarks(connections),
         SqliteInbox(connections),
         SqliteReceived(connections),
-        SqliteFeeds(connections),
+        SqliteFeeds(connections, clock),
     )
 
 

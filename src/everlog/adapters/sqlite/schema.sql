@@ -263,7 +263,8 @@ CREATE TABLE everlog_feed (
     sequence    INTEGER NOT NULL,
     read        INTEGER NOT NULL,  -- the position of the event at that sequence
     position    INTEGER NOT NULL,  -- the checkpoint as of then
-    floor       INTEGER NOT NULL   -- up to here everything counts as handled
+    floor       INTEGER NOT NULL,  -- up to here everything counts as handled
+    shared      INTEGER NOT NULL   -- up to here what earlier incarnations sent is the same
 ) STRICT, WITHOUT ROWID;
 
 -- What a relay knows of the broker's copy, and what is wrong with it.

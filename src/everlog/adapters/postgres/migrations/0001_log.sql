@@ -224,7 +224,8 @@ CREATE TABLE everlog_feed (
     sequence    bigint NOT NULL,
     read        bigint NOT NULL,  -- the position of the event at that sequence
     position    bigint NOT NULL,  -- the checkpoint as of then
-    floor       bigint NOT NULL   -- up to here everything counts as handled
+    floor       bigint NOT NULL,  -- up to here everything counts as handled
+    shared      bigint NOT NULL   -- up to here what earlier incarnations sent is the same
 ) WITH (fillfactor = 50);
 
 -- What a relay knows of the broker's copy, and what is wrong with it.

@@ -5,10 +5,12 @@
 import pytest
 
 from everlog.core.envelope import StoredEvent
+from everlog.core.errors import Fenced
 from everlog.processing.contract import Feed
+from everlog.subscription.partition import partition_name
 from everlog.testing.conformance.following.words import NAME, Following, claimed
 
-FEED = Feed("everlog:a1", 3, "EVENTS", 1_700_000_000_000_000, 41, 40, 39, 7)
+FEED = Feed("everlog:a1", 3, "EVENTS", 1_700_000_000_000_000, 41, 40, 39, 7, 6)
 
 
 def _event(position: int, data: bytes | None = b'{"a":1}', stream: str = "order-1") -> StoredEvent:
@@ -98,8 +100,53 @@ def test_a_person_says_what_a_new_incarnation_shares_with_the_last(following: Fo
         following.desk.feeds.put(effects, NAME, FEED)
     following.desk.feeds.accept(NAME, "everlog:b2", 4, 30)
     following.desk.feeds.accept("other", "everlog:b2", 4, 30)
-    assert following.desk.feeds.get(NAME) == FEED._replace(source="everlog:b2", incarnation=4, floor=30)
+    # The checkpoint is at 0 and the floor at 7: neither goes forward.
+    accepted = FEED._replace(source="everlog:b2", incarnation=4, position=0, floor=7, shared=30)
+    assert following.desk.feeds.get(NAME) == accepted
     assert following.desk.feeds.get("other") is None
+
+
+def test_no_partition_goes_forward_by_what_is_accepted(following: Following) -> None:
+    following.checkpoints.register(NAME, "processor", 1, 0, parts=2)
+    names = [partition_name(NAME, part, 2) for part in range(2)]
+    claims = [following.checkpoints.claim(name, "one", 60.0) for name in names]
+    for claim, position in zip(claims, (10, 40), strict=True):
+        assert claim is not None
+        with following.checkpoints.transaction(claim, position) as effects:
+            following.desk.feeds.put(effects, claim.name, FEED._replace(position=position, floor=0))
+    following.desk.feeds.accept(NAME, FEED.source, 4, 30)
+    assert [one.position for one in following.checkpoints.progress()] == [10, 30]
+    feeds = [following.desk.feeds.get(name) for name in names]
+    assert [(one.position, one.floor, one.shared) for one in feeds if one] == [(10, 10, 30), (30, 30, 30)]
+    for claim in claims:
+        assert claim is not None
+        with pytest.raises(Fenced), following.checkpoints.transaction(claim, 50):
+            pass
+    # Neither waits for the other.
+    assert all(following.checkpoints.claim(name, "two", 60.0) for name in reversed(names))
+
+
+def test_what_is_shared_is_known_of_the_new_incarnation_too(following: Following) -> None:
+    _keep(following, _event(4), incarnation=3)
+    with following.checkpoints.transaction(claimed(following), 2) as effects:
+        following.desk.feeds.put(effects, NAME, FEED)
+        following.desk.inbox.remember(effects, NAME, 3, [1, 5, 6])
+        following.desk.inbox.remember(effects, NAME, 4, [7])
+        following.desk.inbox.first(effects, NAME, 3, 3, 1)
+    following.desk.feeds.accept(NAME, FEED.source, 4, 5)
+    assert following.desk.inbox.known(NAME, 4, range(10)) == {5, 7}  # up to 2, the checkpoint, the floor says so
+    assert following.desk.received.find(NAME, 4, [4]) == {4}
+    with following.checkpoints.transaction(claimed(following), 2) as effects:
+        assert not following.desk.inbox.first(effects, NAME, 4, 3, 1)
+
+
+def test_what_was_known_of_one_log_is_not_known_of_another(following: Following) -> None:
+    with following.checkpoints.transaction(claimed(following), 9) as effects:
+        following.desk.feeds.put(effects, NAME, FEED._replace(source="", incarnation=0))
+        following.desk.inbox.remember(effects, NAME, 1, [1, 2])
+    following.desk.feeds.accept(NAME, FEED.source, 1, 0)
+    assert following.desk.inbox.known(NAME, 1, [1, 2]) == set()
+    assert [one.position for one in following.checkpoints.progress()] == [0]
 
 
 def test_another_handle_sees_what_is_kept(following: Following, second: Following) -> None:
