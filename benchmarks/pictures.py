@@ -50,7 +50,7 @@ def draw(name: str, panels: dict[str, Curves], measured_on: str, folder: Path) -
         axis.set_title(unit, fontsize=9, loc="left")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower left", ncols=3, bbox_to_anchor=(0.0, 0.04))
+    figure.legend(handles, labels, loc="lower left", ncols=3 if len(labels) > 4 else 2, bbox_to_anchor=(0.0, 0.04))
     figure.text(0.01, 0.01, measured_on, fontsize=6, color="#666666")
     figure.tight_layout(rect=(0, 0.16, 1, 0.97))
     figure.savefig(folder / f"{name}.svg", metadata={"Date": None}, facecolor="white")
@@ -68,7 +68,7 @@ def _scale(axis: Any, name: str, curves: Curves) -> None:
         axis.yaxis.set_major_formatter(lambda number, _: _short(number))
         axis.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * max(figure for points in curves.values() for _, figure in points))
 
 
 def _short(number: float) -> str:

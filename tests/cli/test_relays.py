@@ -140,6 +140,17 @@ def test_a_broker_that_is_down_is_a_finding_of_the_doctor(log: Path, nats: Clust
     assert "orders-out running, 5 behind (" in err
 
 
+@pytest.mark.parametrize("line", [["--broker", NOWHERE], ["--from", NOWHERE]])
+def test_a_worker_gives_up_on_a_broker_that_is_down_too(log: Path, line: list[str]) -> None:
+    shop = log / "shop.py"
+    shop.write_text(shop.read_text().replace("Relay, event", "Relay, event, processor").replace("0.2))", "0.2), tell)"))
+    told = shop.read_text().partition("platform =")
+    shop.write_text(f'{told[0]}@processor("tell", on=Placed)\ndef tell(e):\n    pass\n\n\n{told[1]}{told[2]}')
+    ran = here("worker", "--once", "--lease", "1", *line)
+    assert ran.code == 7
+    assert "127.0.0.1:1 cannot be reached" in ran.err
+
+
 def test_once_gives_up_on_a_broker_that_is_down_and_says_so(log: Path) -> None:
     ran = here("relay", "run", "--once", "--lease", "1", "--broker", NOWHERE)
     assert ran.code == 7

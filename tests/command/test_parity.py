@@ -30,7 +30,7 @@ def test_both_ways_to_open_have_the_same_parameters() -> None:
     assert parameters(Platform.open) == parameters(Platform.open_async)
 
 
-@pytest.mark.parametrize("name", ["append", "append_batch", "execute", "state", "difference"])
+@pytest.mark.parametrize("name", ["append", "append_batch", "execute", "answer", "state", "difference"])
 def test_what_waits_for_the_store_is_awaited_on_the_async_side(name: str) -> None:
     assert inspect.iscoroutinefunction(getattr(AsyncSession, name))
     assert not inspect.iscoroutinefunction(getattr(Session, name))

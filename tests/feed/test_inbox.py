@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ from everlog import (
 )
 from everlog.adapters.nats import NatsBroker
 from everlog.core.errors import UnknownEventType, UnreadableEvent
+from everlog.feed.outcome import InboxChangedNothing, InboxRejected
 from everlog.relay.cloudevents import CloudEvent
 from everlog.testing.nats import Cluster
 from tests.feed.parts import eventually, on_both
@@ -46,11 +48,15 @@ class Place:
 
 
 trouble: list[Exception] = []
+asleep: set[bool] = set()  # decides on nothing, once
 
 
 def decide(command: Place, cents: int) -> list[Placed]:
     if trouble:
         raise trouble.pop()
+    if asleep:
+        asleep.clear()
+        return []
     if command.cents <= 0:
         raise Rejected("too_little", cents=command.cents)
     return [Placed("?", command.cents)]
@@ -109,6 +115,7 @@ class Partner:
 @pytest.fixture
 def partner(broker_url: str) -> Partner:
     trouble.clear()
+    asleep.clear()
     return Partner(broker_url)
 
 
@@ -153,6 +160,49 @@ def test_a_message_that_comes_again_changes_nothing(partner: Partner, url: str) 
         assert cents(log, "o-1") == 701
 
 
+@on_both
+def test_what_was_rejected_once_is_rejected_whenever_it_comes_again(partner: Partner, url: str) -> None:
+    trouble.append(Rejected("closed", until=9))
+    with partner.fed(url, partner.inbox()) as log:
+
+        def has_letters(count: int) -> bool:
+            return len(letters(partner, log)) == count
+
+        for count in (1, 2):
+            partner.structured("1", "o-1", {"cents": 700})
+            eventually(partial(has_letters, count))
+        assert {reason for _, reason in letters(partner, log)} == {"rejected: Rejected: closed (until='9')"}
+        quiet(log)
+        assert cents(log, "o-1") == 0
+        [e] = log.tenant().events(InboxRejected)
+        assert (e.stream, e.actor) == ("everlog-inbox-orders-in", "orders-in")
+        assert e.data == InboxRejected("orders-in", "o-1", "closed", {"until": "9"})
+
+
+@on_both
+def test_what_led_to_nothing_once_leads_to_nothing_when_it_comes_again(partner: Partner, url: str) -> None:
+    asleep.add(True)
+    with partner.fed(url, partner.inbox()) as log:
+        partner.structured("1", "o-1", {"cents": 700})
+        eventually(lambda: list(log.tenant().events(InboxChangedNothing)))
+        partner.structured("1", "o-1", {"cents": 700})
+        partner.structured("2", "o-1", {"cents": 5})
+        eventually(lambda: cents(log, "o-1"))
+        quiet(log)
+        assert cents(log, "o-1") == 5
+        assert letters(partner, log) == []
+
+
+def test_one_id_that_asks_for_two_things_is_a_dead_letter(partner: Partner, url: str) -> None:
+    with partner.fed(url, partner.inbox()) as log:
+        partner.structured("1", "o-1", {"cents": 700})
+        partner.structured("1", "o-2", {"cents": 700})
+        [(_, told)] = eventually(lambda: letters(partner, log))
+        assert "IdempotencyConflict" in told
+        assert cents(log, "o-1") + cents(log, "o-2") == 700
+        quiet(log)
+
+
 def test_a_stop_between_the_command_and_its_ack_changes_nothing(partner: Partner, url: str) -> None:
     """Two workers that share an inbox, one of which never acknowledges."""
     inbox = partner.inbox()
@@ -191,7 +241,7 @@ def test_what_cannot_be_done_is_a_dead_letter_with_a_reason(
         assert consumer == "orders-in"
         assert reason in told
         quiet(log)
-        assert log.head().position == 1
+        assert len(list(log.tenant().events(Placed))) == 1
 
 
 def test_a_transient_error_is_tried_again_for_as_long_as_it_lasts(partner: Partner, url: str) -> None:

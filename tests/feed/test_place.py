@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
+from everlog.core.errors import SubscriptionFailed
 from everlog.feed.stream import NOTHING_READ, Place, position_in
 from everlog.processing.contract import Feed
 from everlog.relay.contract import Delivered
+from everlog.testing.nats import Cluster
 from tests.feed.parts import Copy, events, eventually
 
 
@@ -54,6 +58,35 @@ def test_a_new_ownership_reads_what_the_last_one_has_in_hand(copy: Copy) -> None
     second.opened("seen", None)
     assert positions(second.fetch(1)) == list(range(1, 11))
     assert positions(second.fetch(1)) == list(range(11, 21))
+
+
+def test_what_a_stream_with_limits_lets_go_of_while_it_is_read_is_told(nats: Cluster) -> None:
+    with Copy.at(nats.url("SLOWLY", max_bytes="20000")) as copy:
+        copy.send(events(1, 10))
+        one = place(copy)
+        one.opened("seen", None)
+        assert positions(one.fetch(1)) == list(range(1, 11))
+        stream, created = one.life
+        feed = Feed("s", 1, stream, created, 10, 10, 10, 0)
+        copy.send(events(11, 20))
+        assert positions(one.fetch(1)) == list(range(11, 21))
+        copy.send(events(21, 400))
+        assert one.fetch(1) == []
+        assert not one.is_open
+        with pytest.raises(SubscriptionFailed, match="let go of messages before they were seen"):
+            one.opened("seen", feed._replace(sequence=20, read=20, position=20))
+
+
+def test_a_number_that_is_left_out_is_nothing_where_the_oldest_is_still_there(nats: Cluster) -> None:
+    with Copy.at(nats.url("LATELY", max_bytes="200000")) as copy:
+        copy.send(events(1, 10))
+        one = place(copy)
+        one.opened("seen", None)
+        one.fetch(1)
+        copy.send(events(11, 12))
+        copy.cut(10)
+        copy.send(events(11, 12))  # at 13 and 14 now
+        assert positions(one.fetch(1)) == [11, 12]
 
 
 def test_a_stream_that_is_cut_behind_the_place_is_read_from_its_beginning(copy: Copy) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,11 +20,22 @@ from everlog.fieldnote.billing import (
     PaymentFailed,
     PaymentMethodAdded,
     PaymentSucceeded,
+    TrialConverted,
+    TrialExpired,
     TrialExtended,
     TrialStarted,
 )
 from everlog.fieldnote.dunning import dunning
-from everlog.fieldnote.mailing import AskMail, MailDelivered, MailFailed
+from everlog.fieldnote.mailing import (
+    OPERATIONS,
+    AskMail,
+    MailAsked,
+    MailDelivered,
+    MailFailed,
+    MailSkipped,
+    NoteSkipped,
+    mailings,
+)
 from everlog.fieldnote.provisioning import (
     AskStep,
     StepDone,
@@ -38,7 +50,8 @@ from everlog.fieldnote.tenants import ReactivateTenant, Settings, SuspendTenant,
 from everlog.fieldnote.trial_end import trial_end
 from everlog.fieldnote.users import UserCreated, UserDeactivated, UserEmailVerified
 from everlog.fieldnote.welcome import WelcomeGivenUp, WelcomeLate, welcome
-from everlog.testing import Replay, happened, replayed
+from everlog.testing import Commanded, Replay, happened, replayed
+from everlog.testing import given as given_events
 from tests.fieldnote.orders import Stream, any_order
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -58,12 +71,26 @@ def commands(seen: Replay[Any]) -> list[Any]:
     return [one.command for one in seen.commands]
 
 
-def same_commands(manager: ProcessManager[Any, Any], draw: st.DataObject, until: timedelta, *streams: Stream) -> None:
-    """In any order the same commands on the same aggregates, each once."""
+def in_order(seen: Replay[Any], key: Callable[[Commanded], str]) -> dict[str, list[Commanded]]:
+    """By key the commands as they came; between two keys there is no order."""
+    told: dict[str, list[Commanded]] = {}
+    for one in seen.commands:
+        told.setdefault(key(one), []).append(one)
+    return told
+
+
+def same_commands(
+    manager: ProcessManager[Any, Any],
+    draw: st.DataObject,
+    until: timedelta,
+    *streams: Stream,
+    key: Callable[[Commanded], str] = lambda one: ACME,
+) -> None:
+    """In any order the same commands, each once, and of each `key` in the same order: by default there is one."""
     plain = [event for stream in streams for event in stream]
-    expected = sorted(map(repr, play(manager, plain, until).commands))
+    expected = in_order(play(manager, plain, until), key)
     mixed = draw.draw(any_order(*streams))
-    assert sorted(map(repr, play(manager, mixed, until).commands)) == expected
+    assert in_order(play(manager, mixed, until), key) == expected
 
 
 # ---- The welcome mail.
@@ -115,7 +142,7 @@ def test_welcome_in_any_order(draw: st.DataObject, is_verified: bool, other: boo
     user = [created, *([verified] if is_verified else [])]
     more = [at(UserCreated("u-2", "v@x.example", "V", "member", None, "signup"), stream="user-u-2")] if other else []
     unrelated = [at(MailDelivered("u-1", "another"), MINUTE, stream="mailing-x")]
-    same_commands(welcome, draw, 60 * MINUTE, user, more, unrelated)
+    same_commands(welcome, draw, 60 * MINUTE, user, more, unrelated, key=lambda one: one.id)
 
 
 @given(st.data())
@@ -136,6 +163,11 @@ def step(name: StepName, failures: int, *, done: bool = True, after: int = 1) ->
         for attempt in range(1, failures + 1)
     ]
     return [*events, *([at(StepDone(ACME, name), (after + 5) * timedelta(seconds=10), stream)] if done else [])]
+
+
+def asked_for(name: StepName, failures: int) -> Stream:
+    """A step fails only once it was asked for, so after its tenant was created."""
+    return [*([born] if failures else []), *step(name, failures)]
 
 
 def test_the_workspace_is_asked_for_when_both_first_steps_are_done() -> None:
@@ -159,6 +191,7 @@ def test_after_three_failures_all_is_taken_back_in_reverse() -> None:
         ("acme.owner", AskStep(ACME, "owner", 1)),
         ("acme.resources", AskStep(ACME, "resources", 2)),
         ("acme.resources", AskStep(ACME, "resources", 3)),
+        ("fieldnote.operations.provisioning_failed", AskMail(OPERATIONS, "provisioning failed")),
         ("acme.owner", UndoStep()),
         ("acme.resources", UndoStep()),
     ]
@@ -169,21 +202,24 @@ def test_what_is_not_ready_after_a_quarter_of_an_hour_is_taken_back() -> None:
     events = [born, *step("owner", 0), *step("resources", 0)]
     assert len(play(provisioning, events, 15 * MINUTE - timedelta(seconds=1)).commands) == 3
     seen = play(provisioning, events, 15 * MINUTE)
-    assert [one.id for one in seen.commands[3:]] == ["acme.workspace", "acme.owner", "acme.resources"]
+    told, *undone = seen.commands[3:]
+    assert told.command == AskMail(OPERATIONS, "provisioning failed")
+    assert [one.id for one in undone] == ["acme.workspace", "acme.owner", "acme.resources"]
+    assert {one.command for one in undone} == {UndoStep()}
     assert seen.events[-1] == TenantProvisioningFailed(ACME, "not ready in time")
 
 
 @given(st.data(), st.integers(0, 2), st.integers(0, 2), st.booleans())
 @settings(deadline=None, max_examples=200)
 def test_provisioning_in_any_order(draw: st.DataObject, resources: int, owner: int, workspace: bool) -> None:
-    """What is done may be told before what failed elsewhere, or before the tenant itself."""
+    """What is done may be told before what failed elsewhere, or before the tenant itself; what failed was asked for."""
     end = step("workspace", 0, after=20) if workspace else []
-    first = [[born], step("resources", resources), step("owner", owner)]
+    first = [[born], asked_for("resources", resources), asked_for("owner", owner)]
     plain = [event for stream in [*first, end] for event in stream]
-    expected = sorted(map(repr, play(provisioning, plain, 10 * MINUTE).commands))
+    expected = in_order(play(provisioning, plain, 10 * MINUTE), lambda one: one.id)
     mixed = [*draw.draw(any_order(*first)), *draw.draw(any_order(end))]
     seen = play(provisioning, mixed, 10 * MINUTE)
-    assert sorted(map(repr, seen.commands)) == expected
+    assert in_order(seen, lambda one: one.id) == expected
     assert (TenantReady(ACME) in seen.events) == workspace
 
 
@@ -200,6 +236,7 @@ def test_failed_provisioning_in_any_order(draw: st.DataObject) -> None:
 started = at(TrialStarted(ACME, NOON + 14 * DAY), stream="trial-acme")
 extended = at(TrialExtended(ACME, NOON + 21 * DAY), DAY, stream="trial-acme")
 card = at(PaymentMethodAdded(ACME), 2 * DAY, stream="payment-acme")
+ends = [TrialConverted(ACME), TrialExpired(ACME)]
 
 
 def test_reminders_come_7_3_and_1_days_before_the_end() -> None:
@@ -223,19 +260,30 @@ def test_an_extended_trial_is_reminded_of_its_new_end() -> None:
     assert len(play(trial_end, [started, extended], 21 * DAY).commands) == 4
 
 
+@pytest.mark.parametrize("end", ends)
+def test_a_trial_that_is_over_before_its_day_is_not_reminded_of(end: TrialConverted | TrialExpired) -> None:
+    over = at(end, 8 * DAY, "trial-acme")
+    assert commands(play(trial_end, [started, over], 99 * DAY)) == [
+        AskMail(ACME, "your trial ends on 2026-03-16 (7 d)")
+    ]
+
+
 def test_a_short_trial_has_only_the_reminders_that_are_still_true() -> None:
     short = at(TrialStarted(ACME, NOON + 2 * DAY), stream="trial-acme")
     assert len(play(trial_end, [short], 9 * DAY).commands) == 2
 
 
-@given(st.data(), st.booleans(), st.booleans())
+@given(st.data(), st.booleans(), st.booleans(), st.none() | st.sampled_from(ends))
 @settings(deadline=None, max_examples=150)
-def test_trials_in_any_order(draw: st.DataObject, is_extended: bool, has_card: bool) -> None:
-    trial = [started, *([extended] if is_extended else [])]
+def test_trials_in_any_order(draw: st.DataObject, is_extended: bool, has_card: bool, end: Any) -> None:
+    over = [] if end is None else [at(end, 8 * DAY, "trial-acme")]
+    trial = [started, *([extended] if is_extended else []), *over]
     same_commands(trial_end, draw, 30 * DAY, trial, [card] if has_card else [])
 
 
 # ---- Dunning.
+
+UNPAID = "invoice i-1 unpaid"
 
 
 def unpaid(attempt: int, after: timedelta, decline: Decline = "soft", invoice: str = "i-1") -> Recorded[Any]:
@@ -244,6 +292,10 @@ def unpaid(attempt: int, after: timedelta, decline: Decline = "soft", invoice: s
 
 def succeeded(after: timedelta, invoice: str = "i-1") -> Recorded[Any]:
     return at(PaymentSucceeded(ACME, invoice), after, stream=f"invoice-{invoice}")
+
+
+def invoice_of(one: Commanded) -> str:
+    return next(invoice for invoice in ("i-1", "i-2") if invoice in repr(one))
 
 
 def of(kind: type, seen: Replay[Any]) -> list[Any]:
@@ -258,10 +310,10 @@ def test_a_soft_decline_is_retried_on_five_days_with_mails_then_suspended_then_c
         assert len(of(AttemptPayment, seen)) == number
         assert of(AskMail, seen) == [AskMail(ACME, "payment failed")] * (number + 1)
     assert of(SuspendTenant, play(dunning, [first], 14 * DAY - timedelta(seconds=1))) == []
-    assert of(SuspendTenant, play(dunning, [first], 14 * DAY)) == [SuspendTenant("invoice unpaid", NOON + 14 * DAY)]
+    assert of(SuspendTenant, play(dunning, [first], 14 * DAY)) == [SuspendTenant(UNPAID, NOON + 14 * DAY)]
     assert of(CancelSubscription, play(dunning, [first], 21 * DAY - timedelta(seconds=1))) == []
     end = of(CancelSubscription, play(dunning, [first], 99 * DAY))
-    assert end == [CancelSubscription(ACME, "involuntary", "invoice unpaid")]
+    assert end == [CancelSubscription(ACME, "involuntary", UNPAID)]
 
 
 def test_a_hard_decline_is_not_retried_and_another_method_is_asked_for() -> None:
@@ -281,7 +333,7 @@ def test_a_payment_ends_it_and_lifts_the_suspension() -> None:
     seen = play(dunning, [unpaid(1, timedelta()), succeeded(4 * DAY)], 99 * DAY)
     assert (len(of(AttemptPayment, seen)), of(SuspendTenant, seen), of(ReactivateTenant, seen)) == (2, [], [])
     seen = play(dunning, [unpaid(1, timedelta()), succeeded(16 * DAY)], 99 * DAY)
-    assert of(ReactivateTenant, seen) == [ReactivateTenant("invoice paid", NOON + 16 * DAY)]
+    assert of(ReactivateTenant, seen) == [ReactivateTenant("invoice paid", NOON + 16 * DAY, UNPAID)]
     assert of(CancelSubscription, seen) == []
 
 
@@ -292,6 +344,12 @@ def test_who_suspended_the_tenant_lifts_that_and_nobody_else() -> None:
         dunning, events, rejects=lambda command: "tenant_suspended" if isinstance(command, SuspendTenant) else None
     )
     assert of(ReactivateTenant, refused) == []
+
+
+def test_a_payment_after_the_cancellation_changes_nothing() -> None:
+    canceled = play(dunning, [unpaid(1, timedelta())], 99 * DAY)
+    assert play(dunning, [unpaid(1, timedelta()), succeeded(21 * DAY + MINUTE)], 99 * DAY) == canceled
+    assert (len(of(CancelSubscription, canceled)), of(ReactivateTenant, canceled)) == (1, [])
 
 
 def test_an_invoice_paid_at_once_is_no_process() -> None:
@@ -321,4 +379,13 @@ def test_dunning_again_and_again(draw: st.DataObject, kinds: list[Decline], paid
 @settings(deadline=None, max_examples=100)
 def test_dunning_of_two_invoices_in_any_order(draw: st.DataObject) -> None:
     one, other = ([unpaid(1, timedelta(), invoice=i), unpaid(2, MINUTE, "hard", invoice=i)] for i in ("i-1", "i-2"))
-    same_commands(dunning, draw, 30 * DAY, one, other)
+    same_commands(dunning, draw, 30 * DAY, one, other, key=invoice_of)
+
+
+# ---- What they ask for.
+
+
+def test_a_mail_that_was_skipped_is_over() -> None:
+    asked, skipped = MailAsked("u-1", "welcome", 1), MailSkipped("u-1", "welcome", "user_deactivated")
+    given_events(mailings, asked).when(NoteSkipped("user_deactivated")).then(skipped)
+    given_events(mailings, asked, skipped).when(AskMail("u-1", "welcome", 1)).then_nothing()

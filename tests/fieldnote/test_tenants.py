@@ -89,6 +89,16 @@ def test_a_suspended_tenant_can_be_reactivated() -> None:
     given(tenants, CREATED, SUSPENDED, back).when(RenameTenant("A")).then(TenantRenamed("Acme", "A"))
 
 
+def test_who_names_a_suspension_reactivates_from_no_other() -> None:
+    paid = ReactivateTenant("paid", NOW, suspended_for="unpaid")
+    back, again = TenantReactivated("paid", NOW), TenantSuspended("fraud", NOW)
+    given(tenants, CREATED, SUSPENDED).when(paid).then(back)
+    given(tenants, CREATED, SUSPENDED, back, again).when(paid).then_rejected("suspended_otherwise")
+    given(tenants, CREATED, SUSPENDED, back, again).when(ReactivateTenant("cleared", NOW)).then(
+        TenantReactivated("cleared", NOW)
+    )
+
+
 def test_a_suspended_tenant_can_be_closed() -> None:
     given(tenants, CREATED, SUSPENDED).when(CloseTenant("on request", NOW)).then(CLOSED)
 

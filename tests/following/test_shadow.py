@@ -273,6 +273,41 @@ def test_a_rollback_lets_the_old_one_serve_caught_up(at: MakePlatform, make: Any
         assert serves(log, old) == sums(log, 2)
 
 
+def test_a_rollback_that_was_cut_off_is_never_taken_for_one_that_was_not(
+    at: MakePlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a shadow is a file of its own, it has what served by then, and what it had is lost."""
+    old, new = table(1, 1), table(1, 2)
+    platform = at(old)
+    with platform.open() as log:
+        append_many(log.tenant(), KEYS)
+        follow(platform)
+        build = beside(platform, log, new)
+        build.run()
+        build.swap()
+        with monkeypatch.context() as patch:
+            swap = log.store.shadows.swap
+
+            def cut_off(*given: Any) -> None:
+                swap(*given)
+                raise ZeroDivisionError
+
+            patch.setattr(log.store.shadows, "swap", cut_off)
+            with pytest.raises(ZeroDivisionError):
+                beside(platform, log, old).rollback()
+        assert serves(log, old) == sums(log, 2)
+        append_many(log.tenant(), KEYS)
+        if platform.url.startswith("sqlite"):
+            with pytest.raises(NotFound, match="was lost when a rollback was cut off"):
+                beside(platform, log, old).rollback()
+            build = beside(platform, log, old)
+            build.run()
+            build.swap()
+        else:
+            beside(platform, log, old).rollback()
+        assert serves(log, old) == sums(log)
+
+
 @either
 def test_what_was_built_by_other_code_is_rolled_back_with_that_code(at: MakePlatform, make: Any) -> None:
     old, new = make(1, 1), make(2, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import tracemalloc
@@ -94,6 +95,7 @@ def follower(
     owner: str = "ann",
     lease_seconds: float = 10.0,
     hinted: bool = True,
+    until_due: Callable[[], float] = lambda: math.inf,
 ) -> Follower:
     tail = Tail(store or backend)
     if hinted:
@@ -107,6 +109,7 @@ def follower(
         owner=owner,
         stopping=threading.Event(),
         lease_seconds=lease_seconds,
+        until_due=until_due,
     )
 
 
@@ -306,6 +309,31 @@ def test_what_waits_for_its_turn_gets_it_though_others_events_never_end(backend:
     handler = Seen(backend)
     with running(follower(backend, handler, store=Endless(backend))):
         eventually(lambda: handler.idles > 3)
+
+
+def test_what_is_due_gets_its_turn_though_the_log_grows_with_every_page(backend: Backend) -> None:
+    handler = Growing(backend)
+    one = follower(backend, handler, until_due=lambda: 0.0 if len(handler.pages) > 5 else 9.0)
+    handler.stopping = one._stopping
+    fill(backend, 1)
+    one.run()
+    assert (handler.idles, len(handler.pages)) == (1, 6)
+
+
+class Growing(Seen):
+    """Whatever it reads, by then there is more; it ends with what is due, or after a while."""
+
+    stopping: threading.Event
+
+    def handle(self, claim: Claim, page: Sequence[StoredEvent], upto: int) -> Taken:
+        fill(self.backend, 1)
+        if len(self.pages) == 50:
+            self.stopping.set()
+        return super().handle(claim, page, upto)
+
+    def idle(self, claim: Claim) -> bool:
+        self.stopping.set()
+        return super().idle(claim)
 
 
 def test_a_stop_keeps_how_far_it_came_over_pages_of_nothing(backend: Backend) -> None:

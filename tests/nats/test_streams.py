@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from everlog.adapters.nats import NatsBroker, NatsSettings
 from everlog.adapters.nats.connection import api
 from everlog.core.errors import Misconfigured
-from everlog.relay.contract import BrokerUnavailable, Consumer, Message
+from everlog.relay.contract import BrokerMoved, BrokerUnavailable, Consumer, Message
 from everlog.testing.nats import Cluster
 from tests.nats.server import nats_server
 
@@ -52,6 +54,41 @@ def test_limits_of_the_url_are_those_of_the_stream(nats: Cluster, name: str) -> 
         assert broker.holds(name).forgets
         config = ask(broker, f"STREAM.INFO.{name.upper()}")["config"]
     assert (config["max_age"], config["max_bytes"]) == (60_000_000_000, 100_000)
+
+
+def test_over_a_new_connection_nothing_is_published_before_a_look(nats: Cluster, name: str) -> None:
+    """Else a stream that was made anew meanwhile, and by chance is as long, would take what follows in the old one."""
+    with opened(nats, name) as broker:
+        broker.holds(name)
+        assert broker.publish_batch(name, [Message(f"{name}.a", "1", {}, b"{}")], after=0) == 1
+        broker._connection.run(lambda client: client.close())
+        with pytest.raises(BrokerMoved, match="to be looked at first"):
+            broker.publish_batch(name, [Message(f"{name}.a", "2", {}, b"{}")], after=1)
+        broker.holds(name)
+        assert broker.publish_batch(name, [Message(f"{name}.a", "2", {}, b"{}")], after=1) == 2
+
+
+def test_a_server_without_tls_is_refused_where_the_url_says_tls(nats: Cluster, name: str) -> None:
+    url = nats.url(name.upper()).replace("nats://", "tls://ann:secret@")
+    with closing(NatsBroker(NatsSettings.from_url(url))) as broker, pytest.raises(Misconfigured, match="insist on TLS"):
+        broker.holds(name)
+
+
+def test_a_password_is_not_told_to_a_server_without_tls() -> None:
+    info = b'INFO {"server_id":"x","version":"2.12.0","auth_required":true,"tls_available":true}\r\n'
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as beside:
+
+        def told() -> bytes:
+            caller, _ = server.accept()
+            with caller:
+                caller.sendall(info)
+                return caller.makefile("rb").read()
+
+        heard = beside.submit(told)
+        url = f"tls://ann:secret@127.0.0.1:{server.getsockname()[1]}/S"
+        with closing(NatsBroker(NatsSettings.from_url(url))) as broker, pytest.raises(Misconfigured):
+            broker.holds("s")
+        assert heard.result(10) == b""
 
 
 def test_more_replicas_than_nodes_wait_for_nodes(nats: Cluster, name: str) -> None:

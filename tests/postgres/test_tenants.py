@@ -364,6 +364,11 @@ def test_a_role_that_cannot_be_taken_is_refused_at_start(url: str, database: str
     ],
 )
 def test_a_view_that_shows_everything_is_told(store: PostgresStore, database: str, view: str, told: str) -> None:
+    [(version,)] = ask(store, "SELECT current_setting('server_version_num')::int")
+    if version < 150000:
+        if "security_invoker" in view:
+            pytest.skip("PostgreSQL 15 brought security_invoker")
+        told = "grant it to nobody"
     admin(database, f"CREATE {view} SELECT * FROM everlog_event", f"GRANT SELECT ON v TO {TENANTS}")
     leaks = {row[0] for row in store._connections.rows("SELECT tenant FROM v", tenant="acme")} == set(BOTH)
     found = [one.advice for one in store.examine() if one.check == "view"]

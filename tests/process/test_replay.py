@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any, Never, Union
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from everlog import Action, Decider, Do, InvalidInput, Misconfigured, Platform, ProcessManager, Recorded, Timer
+from everlog import (
+    Action,
+    CommandRejected,
+    Decider,
+    Do,
+    Expect,
+    InvalidInput,
+    Misconfigured,
+    Platform,
+    ProcessManager,
+    Recorded,
+    Timer,
+)
 from everlog.testing import Commanded, happened, replayed
 from tests.process.parts import (
     MINUTE,
     NOON,
     Cancelled,
     Move,
+    Moved,
     Placed,
     TakenIn,
     Waited,
@@ -105,6 +120,33 @@ def test_what_meant_nothing_once_means_nothing_when_it_comes_again() -> None:
     assert len(replayed(manager, [placed, more, taken_in]).commands) == 1
 
 
+def answering(*answer: Action) -> ProcessManager[None, Never]:
+    manager = ProcessManager("odd", does=[boxes])
+    manager.on(Placed, key=lambda e: e.data.parcel)(lambda state, e: answer)
+    return manager
+
+
+def test_a_timer_that_nothing_follows_is_refused() -> None:
+    with pytest.raises(InvalidInput, match=r"sets timer 't', which nothing follows: .*on_timer\('t'\)"):
+        replayed(answering(Timer("t", after=MINUTE)), [placed])
+
+
+@pytest.mark.parametrize("first", [Timer("t", after=MINUTE), Expect("t", within=MINUTE)])
+def test_a_timer_and_an_expectation_of_one_name_are_refused(first: Action) -> None:
+    second = Expect("t", within=MINUTE) if isinstance(first, Timer) else Timer("t", after=MINUTE)
+    with pytest.raises(InvalidInput, match="a timer and an expectation named 't'"):
+        replayed(answering(first, second), [placed])
+
+
+def test_an_id_that_names_no_aggregate_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="'box-no such name' is not a name"):
+        replayed(answering(Do(boxes, "no such name", Move("b", "van"))), [placed])
+
+
+def test_an_expectation_that_nothing_follows_is_recorded_as_missed() -> None:
+    assert replayed(answering(Expect("t", within=MINUTE)), [placed], until=NOON + MINUTE).missed == ("t",)
+
+
 def test_what_a_process_may_not_answer_is_refused_with_what_it_may() -> None:
     manager = ProcessManager("wrong")
 
@@ -158,3 +200,41 @@ def test_what_a_platform_lacks_is_said_when_it_is_built() -> None:
     twin: Decider[Move | Weigh, tuple[str, ...], object] = Decider("parcel", (), boxes.decide, boxes.evolve)  # type: ignore[arg-type]
     with pytest.raises(Misconfigured, match="two deciders are named 'parcel'"):
         Platform("memory:", boxes, parcels(), twin)
+
+
+def commands(name: str, *classes: type) -> Decider[Any, tuple[str, ...], Moved]:
+    """A decider on commands of these classes."""
+
+    def decide(command: object, where: tuple[str, ...]) -> list[Moved]:
+        return []
+
+    decide.__annotations__["command"] = Union[classes]  # noqa: UP007 - made at run time
+    return Decider(name, (), decide, boxes.evolve)
+
+
+def test_commands_of_one_name_are_told_apart_by_their_decider() -> None:
+    @dataclass(frozen=True)
+    class Other:
+        to: str
+
+    Other.__name__ = "Move"
+    one, other = commands("one", Move), commands("other", Other)
+    manager = ProcessManager("both", does=[one, other])
+
+    @manager.on(Placed, key=lambda e: e.data.parcel)
+    def place(state: None, e: Recorded[Placed]) -> list[Action]:
+        return [Do(one, "a", Move("p", "a")), Do(other, "b", Other("b"))]
+
+    @manager.on_rejected(Move)
+    def no(state: None, e: Recorded[CommandRejected]) -> list[Action]:
+        return [Do(one, f"told-{e.data.id}", Move("p", "c"))]
+
+    def rejects(command: Any) -> str | None:
+        return "full" if command.to in ("a", "b") else None
+
+    assert [one.id for one in replayed(manager, [placed], rejects=rejects).commands] == ["told-a"]
+    mixed = commands("mixed", Move, Other)
+    twice = ProcessManager("twice", does=[mixed])
+    twice.on(Placed, key=lambda e: e.data.parcel)(lambda state, e: [])
+    with pytest.raises(Misconfigured, match="two commands named 'Move'"):
+        Platform("memory:", mixed, twice)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Literal
@@ -23,9 +23,10 @@ from everlog import (
     event,
     processor,
 )
-from everlog.process.schedule import ScheduleBegun
-from tests.following.parts import LEASE, eventually, on_both, settled
-from tests.process.parts import DAY, MINUTE, NOON, Clock
+from everlog.core.clock import micros
+from everlog.process.schedule import Calendar, ScheduleBegun
+from tests.following.parts import LEASE, SECONDS, eventually, on_both, settled
+from tests.process.parts import DAY, MINUTE, NOON, Clock, Placed
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -165,6 +166,7 @@ def test_processors_and_processes_follow_a_schedule_by_an_event_of_their_own(url
         told.append(e.data.at)
 
     nightly = ProcessManager("nightly")
+    nightly.on_timer("late")(lambda state, e: [])
 
     @nightly.on(ReportDue, key=lambda e: f"{e.data.at:%Y%m%d}")
     def begin(state: None, e: Recorded[ReportDue]) -> list[Action]:
@@ -177,3 +179,71 @@ def test_processors_and_processes_follow_a_schedule_by_an_event_of_their_own(url
         eventually(lambda: told)
         assert told == [datetime(2026, 3, 3, 1, tzinfo=UTC)]
         eventually(lambda: [timer.stream for timer in log.store.timers.page(None, 10)] == ["nightly-20260303"])
+
+
+@pytest.mark.parametrize("make", [lambda at: 1 // 0, lambda at: "now", lambda at: Placed("p")])
+def test_what_makes_no_event_is_refused_when_the_platform_is_built(make: Callable[[datetime], object]) -> None:
+    with pytest.raises(Misconfigured, match="schedule 'report': what its event= makes of a moment cannot be appended"):
+        Platform("memory:", Schedule("report", cron="0 2 * * *", event=make), ReportDue)
+
+
+def test_an_event_that_cannot_be_made_holds_up_its_schedule_alone(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    clock, broken = Clock(NOON + MINUTE), [False]
+
+    def make(at: datetime) -> ReportDue:
+        if broken[0]:
+            raise LookupError("no report")
+        return ReportDue(at)
+
+    platform = Platform(
+        "memory:",
+        Schedule("bad", cron="0 * * * *", tenant="acme", event=make, catch_up="each"),
+        Schedule("report", cron="0 * * * *", tenant="acme"),
+        ReportDue,
+    )
+    with platform.open(url, worker=True, lease_seconds=LEASE, clock=clock) as log:
+        eventually(lambda: len(list(log.tenant("acme").events(ScheduleBegun))) == 2)
+        broken[0] = True
+        clock.now += timedelta(hours=1)
+        eventually(lambda: due(log))
+        eventually(lambda: "schedule bad: LookupError at test_schedules.py" in caplog.text)
+        broken[0] = False
+        clock.now += timedelta(hours=1)
+        eventually(lambda: len(list(log.tenant("acme").events(ReportDue))) == 2)
+
+
+def test_an_owner_that_slept_makes_no_older_moment_behind_a_later_one(url: str) -> None:
+    clock, schedule = Clock(NOON + MINUTE), Schedule("report", cron="0 * * * *", tenant="acme")
+    with Platform("memory:", schedule).open(url, clock=clock) as log:
+        slept, other = (Calendar([schedule], log.tenant("acme").scope.types, log.store) for _ in range(2))
+        for one in (slept, other):
+            one.begin()
+        for one, hours in ((other, 2), (slept, 1), (slept, 3)):
+            one.fire(micros(NOON + timedelta(hours=hours)), 100)
+        assert due(log) == [NOON + timedelta(hours=2), NOON + timedelta(hours=3)]
+
+
+@on_both
+def test_a_worker_that_runs_once_leaves_no_moment_due(url: str) -> None:
+    clock = Clock(NOON + MINUTE)
+    with hourly("each", url, clock) as log:
+        begun(log)
+        assert log.worker is not None
+        for hours in range(1, 20):
+            clock.now = NOON + timedelta(hours=hours)
+            assert log.worker.drain(SECONDS, everything=True)
+            assert due(log)[-1] == clock.now
+
+
+@pytest.mark.parametrize(
+    ("cron", "spring", "autumn"),
+    [
+        ("*/30 2 * * *", "30. 02:00+0200", ["25. 02:00+0200", "25. 02:30+0200", "25. 02:00+0100", "25. 02:30+0100"]),
+        ("30 */2 * * *", "29. 04:30+0200", ["25. 02:30+0200", "25. 02:30+0100", "25. 04:30+0100"]),
+        ("15 30 2 * * *", "30. 02:30+0200", ["25. 02:30+0200", "25. 02:30+0100"]),
+    ],
+)
+def test_a_star_at_the_beginning_or_seconds_follow_the_true_time(cron: str, spring: str, autumn: list[str]) -> None:
+    """What lies in the gap does not come that day, and what is repeated comes twice."""
+    assert local(cron, datetime(2026, 3, 29, 1, 50, tzinfo=BERLIN), 1) == [spring]
+    assert local(cron, datetime(2026, 10, 25, 1, 50, tzinfo=BERLIN), len(autumn)) == autumn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +12,11 @@ import pytest
 from everlog import (
     Action,
     Appended,
+    Compensate,
     Decider,
     Do,
+    ExpectationMissed,
+    Finish,
     LaneFilter,
     LaneOperator,
     Log,
@@ -25,6 +28,8 @@ from everlog import (
     Session,
     Timer,
     TimerFired,
+    event,
+    upcast,
 )
 from everlog.process import timers
 from everlog.process.events import Reacted
@@ -80,6 +85,9 @@ def test_a_decision_is_recorded_before_it_is_carried_out_and_says_what_caused_wh
         assert moved.causation_id == reacted.id
         assert {e.correlation_id for e in events[1:]} == {first.id}
         assert moved.actor == "process:parcel"
+        clock.now += 30 * MINUTE
+        quiet(log, clock)
+        assert {e.correlation_id for e in list(log.tenant("acme").events())[1:]} == {first.id}
 
 
 @on_both
@@ -94,7 +102,8 @@ def test_timers_expectations_and_rejections_come_back_as_inputs(url: str) -> Non
         assert types(log, "parcel-p") == [
             "process.reacted",
             "process.timer_fired", "process.reacted", "parcel.waited",
-            "process.expectation_missed", "process.reacted", "process.command_rejected",
+            "process.expectation_due", "process.reacted", "process.expectation_missed",
+            "process.reacted", "process.command_rejected",
             "process.command_changed_nothing", "process.reacted",
             "process.timer_fired", "process.reacted", "parcel.waited",
             "process.timer_fired", "process.reacted", "parcel.waited",
@@ -345,6 +354,10 @@ def shipping_soon() -> Platform:
     def placed(state: None, e: Recorded[Placed]) -> list[Action]:
         return [Timer("t", after=timedelta(seconds=0.25))]
 
+    @manager.on_timer("t")
+    def due(state: None, e: Recorded[TimerFired]) -> list[Action]:
+        return [Finish()]
+
     return Platform("memory:", manager)
 
 
@@ -369,6 +382,7 @@ class Interrupted:
     def __init__(self, session: Session, meanwhile: Callable[[], object]) -> None:
         self._session, self._meanwhile = session, [meanwhile]
         self.tenant, self.stream, self.execute = session.tenant, session.stream, session.execute
+        self.answer = session.answer
 
     def acting(self, **acting: Any) -> Interrupted:
         return self
@@ -390,10 +404,150 @@ def test_a_decision_on_what_is_no_longer_so_is_made_anew(url: str) -> None:
     with shipping(manager).open(url) as log:
         acme = log.tenant("acme")
         acme.append("order-p", Placed("p"))
-        [event] = acme.events(Placed)
+        [e] = acme.events(Placed)
         quicker = Interrupted(acme, lambda: acme.append("parcel-p", Waited(5)))
         handling = Handling(manager.rules)
-        handling(event, quicker)
-        handling(event, acme)
+        handling(e, quicker)
+        handling(e, acme)
         assert moves(log) == ["shelf 5"]
         assert types(log, "parcel-p") == ["parcel.waited", "process.reacted"]
+
+
+def test_of_two_owners_one_of_whom_slept_one_has_the_answer(url: str) -> None:
+    """One has decided and not appended when another takes over, and by then the business says no."""
+    meanwhile: list[Callable[[], None]] = []
+
+    def decide(command: Move | Weigh, where: tuple[str, ...]) -> list[Moved]:
+        if meanwhile:
+            meanwhile.pop()()
+            return [Moved("b", "shelf")]
+        raise Rejected("closed")
+
+    gate = Decider("box", (), decide, boxes.evolve)
+    manager = ProcessManager("parcel", does=[gate])
+
+    @manager.on(Placed, key=lambda e: e.data.parcel)
+    def placed(state: None, e: Recorded[Placed]) -> list[Action]:
+        return [Do(gate, "b", Move("b", "shelf"))]
+
+    with Platform("memory:", gate, manager).open(url) as log:
+        acme = log.tenant("acme")
+        acme.append("order-p", Placed("p"))
+        [e] = acme.events(Placed)
+        meanwhile.append(lambda: Handling(manager.rules)(e, acme))
+        Handling(manager.rules)(e, acme)
+        assert meanwhile == []
+        assert moves(log) == []
+        assert types(log, "parcel-p") == ["process.reacted", "process.command_rejected"]
+
+
+@on_both
+def test_what_was_met_before_it_was_due_is_not_missed_however_late_the_process_reads_it(url: str) -> None:
+    clock = Clock()
+    with opened(url, clock) as log:
+        log.tenant("acme").append("order-p", Placed("p"))
+        log.tenant("acme").append("order-q", Placed("q"))
+        quiet(log, clock)
+    with shipping().open(url, clock=clock) as log:
+        log.tenant("acme").append("order-p", TakenIn("p"))
+    clock.now += 15 * MINUTE
+    with opened(url, clock, only=[NAME]) as log:
+        quiet(log, clock)
+        assert types(log, "parcel-p")[-1] == "process.expectation_due"
+        log.tenant("acme").append("order-q", TakenIn("q"))
+    with opened(url, clock) as log:
+        quiet(log, clock)
+        assert [e.stream for e in log.tenant("acme").events(ExpectationMissed)] == ["parcel-q"]
+
+
+def parked(log: Log) -> list[tuple[str, str]]:
+    """The lanes that wait for a person, each with what went wrong."""
+    return [(one.key, one.error) for one in LaneOperator(log.store, None).find(LaneFilter("parcel"))]
+
+
+@event("order.made")
+class Made:
+    parcel: str
+
+
+@on_both
+def test_an_event_that_could_not_be_renamed_is_parked_and_not_passed_over(url: str) -> None:
+    clock = Clock()
+    with Platform("memory:", Made).open(url) as log:
+        log.tenant("acme").append("order-p", Made("p"))
+
+    @upcast("order.made", 1, to=("order.placed", 1))
+    def renamed(old: dict[str, Any]) -> dict[str, Any]:
+        return {"parcel": old["package"]}
+
+    platform = Platform("memory:", boxes, parcels(), renamed)
+    with platform.open(url, worker=True, lease_seconds=LEASE, clock=clock) as log:
+        [(key, error)] = eventually(lambda: parked(log))
+        assert (key, "its upcaster failed: KeyError: 'package'" in error) == ("acme/order-p", True)
+
+
+@on_both
+def test_an_answer_that_could_never_be_carried_out_is_not_recorded(url: str) -> None:
+    clock, manager = Clock(), ProcessManager("parcel", does=[boxes], retry=Retry(attempts=1))
+
+    @manager.on(Placed, key=lambda e: e.data.parcel)
+    def placed(state: None, e: Recorded[Placed]) -> list[Action]:
+        return [Do(boxes, "no such name", Move("b", "shelf"))]
+
+    with shipping(manager).open(url, worker=True, lease_seconds=LEASE, clock=clock) as log:
+        log.tenant("acme").append("order-p", Placed("p"))
+        [(key, error)] = eventually(lambda: parked(log))
+        assert (key, "'box-no such name' is not a name" in error) == ("acme/parcel-p", True)
+        assert types(log, "parcel-p") == []
+
+
+@on_both
+def test_what_a_person_skipped_is_not_taken_back(url: str) -> None:
+    clock, broken = Clock(), [True]
+
+    def decide(command: Move | Weigh, where: tuple[str, ...]) -> list[Moved]:
+        if broken[0] and isinstance(command, Move) and command.to == "van":
+            raise RuntimeError("the van does not start")
+        return boxes.decide(command, where)  # type: ignore[return-value]
+
+    fragile = Decider("box", (), decide, boxes.evolve)
+    manager = ProcessManager("parcel", does=[fragile], retry=Retry(attempts=1))
+
+    @manager.on(Placed, key=lambda e: e.data.parcel)
+    def placed(state: None, e: Recorded[Placed]) -> Iterator[Action]:
+        for to, back in (("shelf", "stock"), ("van", "shelf again")):
+            yield Do(fragile, "b", Move("b", to), undo=Move("b", back))
+
+    @manager.on(Cancelled, key=lambda e: e.data.parcel)
+    def cancelled(state: None, e: Recorded[Cancelled]) -> list[Action]:
+        return [Compensate()]
+
+    with Platform("memory:", fragile, manager).open(url, worker=True, lease_seconds=LEASE, clock=clock) as log:
+        acme = log.tenant("acme")
+        acme.append("order-p", Placed("p"))
+        eventually(lambda: parked(log))
+        LaneOperator(log.store, None).skip("parcel", "acme/parcel-p", "the van is sold")
+        broken[0] = False
+        acme.append("order-p", Cancelled("p"))
+        quiet(log, clock)
+        again(log, "parcel", clock)
+        assert moves(log) == ["shelf", "stock"]
+
+
+@on_both
+def test_what_was_done_long_ago_needs_no_class_any_more(url: str) -> None:
+    clock = Clock()
+    with opened(url, clock) as log:
+        log.tenant("acme").append("order-p", Placed("p"))
+        quiet(log, clock)
+
+    def decide(command: Weigh, where: tuple[str, ...]) -> list[Moved]:
+        return []
+
+    later = Decider("box", (), decide, boxes.evolve)
+    manager = ProcessManager("parcel", does=[later])
+    manager.on(Placed, key=lambda e: e.data.parcel)(lambda state, e: [])
+    with Platform("memory:", later, manager).open(url, worker=True, lease_seconds=LEASE, clock=clock) as log:
+        again(log, "parcel", clock)
+        assert parked(log) == []
+        assert moves(log) == ["shelf", "van"]

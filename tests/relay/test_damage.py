@@ -289,6 +289,25 @@ def test_a_count_that_does_not_fit_is_looked_at_again_before_anything_is_removed
     assert [one.sequence for one in everything(broker, "out")] == [*range(1, 41)]
 
 
+def test_one_lost_before_and_one_doubled_behind_do_not_make_up_for_each_other(
+    url: str, own_nats: Cluster, connect: Connect
+) -> None:
+    """As after a relay that slept while the broker lost all and another one filled it again."""
+    platform, broker = shop(url, relay_of("out")), connect(own_nats.url("EVENTS"))
+    filled(platform, own_nats, broker, range(39))
+    with platform.open() as log:
+        known = relay_lags(log.store)[0].relayed.copy  # type: ignore[union-attr]
+    filled(platform, own_nats, broker, range(39, 40))
+    last = broker.holds("out").last
+    assert last is not None
+    again = Message(last.message.subject, f"{last.message.id} again", last.message.headers, last.message.body)
+    broker.publish_batch("out", [again], after=40)
+    take_one_from_the_middle(own_nats, broker)
+    with platform.open() as log:
+        copy = comparison(log, platform, broker).mend(known, broker.holds("out"))
+    assert (copy.sequence, copy.mark.position, broker.holds("out").messages) == (0, 0, 0)
+
+
 def comparison(log: Log, platform: Platform, broker: Broker) -> Comparison:
     [relay], head = platform.relays, log.head()
     outgoing = Outgoing(relay, platform.types, source=source_of(head.log_id), incarnation=head.incarnation)

@@ -372,6 +372,21 @@ def test_a_refill_from_a_position_leaves_what_is_before_it(
         whole(log, platform, broker)
 
 
+def test_a_refill_without_a_position_goes_back_to_where_the_relay_began(
+    url: str, broker_url: str, prefix: str, broker: Broker
+) -> None:
+    """Also after one from a later position on, which the copy then begins with."""
+    platform = shop(url, relay_of(prefix))
+    with platform.open(worker=True, relays_to=broker_url, lease_seconds=LEASE) as log:
+        counted(log, range(20))
+        whole(log, platform, broker)
+        broker.cut(prefix, 0)
+        refill(log.store, "out", 11)
+        eventually(lambda: broker.holds(prefix).messages == 10)
+        assert refill(log.store, "out") == 1
+        whole(log, platform, broker)
+
+
 def test_a_refill_of_a_broker_that_was_wiped_begins_where_it_was_asked_to(
     url: str, own_nats: Cluster, connect: Callable[[str], Broker]
 ) -> None:

@@ -86,6 +86,9 @@ class AsyncSession:
             await self.wait_for(*wait_for, position=result.position, timeout=timeout)
         return result
 
+    async def answer(self, request_id: str) -> Recorded[Any] | None:
+        return await self._store.run(self._blocking.answer, request_id)
+
     async def get(self, fold: Fold[S], key: str, *, at: int | None = None) -> S:
         return await self._store.run(self._blocking.get, fold, key, at=at)
 

@@ -23,12 +23,13 @@ from everlog.domain.event import is_event
 from everlog.domain.types import EventTypes
 from everlog.domain.upcast import Upcaster
 from everlog.feed.inbox import CommandInbox, Order
+from everlog.feed.outcome import OUTCOMES, execute_once
 from everlog.feed.taking import Execute
 from everlog.process.events import PROCESS_EVENTS
 from everlog.process.manager import ProcessManager
 from everlog.process.schedule import Schedule
 from everlog.process.timekeeper import Timekeeper
-from everlog.process.whole import check_processes
+from everlog.process.whole import check_occurrences, check_processes
 from everlog.processing.processor import Processor
 from everlog.projection.fold import Fold
 from everlog.projection.inline import InlineFolds
@@ -78,6 +79,7 @@ class Platform:
         _check_inboxes(self.inboxes, self.deciders)
         check_processes(self.processes, self.schedules, self.deciders)
         self.types = EventTypes(self._events(parts), [p for p in parts if isinstance(p, Upcaster)])
+        check_occurrences(self.schedules, self.types)
         if compare_snapshots_every < 1:
             raise Misconfigured(f"compare_snapshots_every={compare_snapshots_every} must be 1 or more")
         self._compare_every = compare_snapshots_every
@@ -124,7 +126,7 @@ class Platform:
 
             def take_in(inbox: CommandInbox[Any], order: Order) -> None:
                 session = log.tenant(order.tenant, actor=inbox.name, correlation_id=order.correlation_id)
-                session.execute(inbox.to, order.id, order.command, request_id=order.request_id)
+                execute_once(session, inbox, order)
 
             if worker:
                 running = Worker(
@@ -223,6 +225,8 @@ class Platform:
             classes += follows.events
         if self.timekeepers:
             classes += PROCESS_EVENTS
+        if self.inboxes:
+            classes += OUTCOMES
         for schedule in self.schedules:
             classes += schedule.events
         return list(dict.fromkeys(classes))

@@ -1,5 +1,6 @@
 """What a person does about relays: see how far they are and what holds them up, and have the broker filled again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from everlog.app.stores import Backend
@@ -30,6 +31,12 @@ def relay_lags(backend: Backend) -> list[RelayLag]:
     ]
 
 
+def relay_troubles(backend: Backend, names: Sequence[str]) -> str:
+    """Why the broker does not take what these relays send, if it does not."""
+    found = [(one.progress.name, one.relayed.trouble) for one in relay_lags(backend) if one.relayed is not None]
+    return "; ".join(f"{name}: {trouble}" for name, trouble in found if trouble and name in names)
+
+
 def refill(backend: Backend, name: str, position: int | None = None) -> int:
     """Have a relay remove what the broker holds from `position` on, or all of it, and send that again; says from where.
 
@@ -38,7 +45,7 @@ def refill(backend: Backend, name: str, position: int | None = None) -> int:
     lag = next((one for one in relay_lags(backend) if one.progress.name == name), None)
     if lag is None or lag.relayed is None:
         raise NotFound(f"no relay {name!r} has sent anything from this log: `everlog relay list` shows them")
-    wanted = lag.relayed.copy.first + 1 if position is None else position
+    wanted = lag.relayed.begun + 1 if position is None else position
     last = lag.progress.position
     if not 1 <= wanted <= last + 1:
         raise InvalidInput(f"relay {name!r} has come to position {last}: it can be refilled from 1 to {last + 1}")

@@ -130,6 +130,10 @@ class Scope:
         ]
         return Append(tenant, tuple(new), expect, self.boundary(unless, after))
 
+    def request(self, id: str) -> bytes:
+        """The id of the first event of a request."""
+        return _ids(self.bound(), 1, None, id)[0]
+
     def execution(
         self,
         decider: Decider[C, S, E],

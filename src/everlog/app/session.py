@@ -113,6 +113,11 @@ class Session:
         self.models.wait(wait_for, result.position, timeout)
         return result
 
+    def answer(self, request_id: str) -> Recorded[Any] | None:
+        """The first event that this request led to; none when it led to nothing, or is not known."""
+        found = self._store.find(self.tenant, [self.scope.request(request_id)])
+        return next(self.scope.types.each(found.values()), None)
+
     def get(self, fold: Fold[S], key: str, *, at: int | None = None) -> S:
         """A read model's state of one key, as its projection has it; or folded on demand up to the position `at`."""
         if at is None:

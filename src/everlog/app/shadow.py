@@ -46,8 +46,8 @@ class _Place(Protocol):
 
     def drop(self) -> None: ...
 
-    def prepare(self, kept: Sequence[Progress]) -> None:
-        """What is kept goes on from where it was."""
+    def check(self, serving: int) -> None:
+        """Raises `NotFound` unless it holds what is kept, and not the build that serves."""
         ...
 
     def take_over(self, name: str, other: str) -> bool:
@@ -122,8 +122,9 @@ class ShadowBuild:
                 f"what is kept of {self.name!r} was built by version {kept.version} and this code is version "
                 f"{self._projection.version}: roll back with the code of version {kept.version}"
             )
+        serving = self._known(self._backend.checkpoints, "")
         with self._place() as place:
-            place.prepare([one for one in self._backend.checkpoints.progress() if one.subscription == self.name + KEPT])
+            place.check(0 if serving is None else serving.build)
             return self._change(place, KEPT)
 
     def cancel(self) -> None:
@@ -243,8 +244,8 @@ class _States:
 
     drop = clear
 
-    def prepare(self, kept: Sequence[Progress]) -> None:
-        """It lies where it was, checkpoint and all."""
+    def check(self, serving: int) -> None:
+        """It lies where it was."""
 
     def take_over(self, name: str, other: str) -> bool:
         if other != name + KEPT:
@@ -281,8 +282,14 @@ class _Tables:
     def drop(self) -> None:
         self._shadow.drop()
 
-    def prepare(self, kept: Sequence[Progress]) -> None:
-        _as_far(self._shadow.checkpoints, kept)
+    def check(self, serving: int) -> None:
+        name = self._projection.name
+        lying = as_one(self._shadow.checkpoints.progress()).get(name + KEPT)
+        if lying is None or lying.build == serving:
+            raise NotFound(
+                f"what served before {name!r} was lost when a rollback was cut off: build it beside what serves, "
+                f"everlog projection rebuild {name} --shadow"
+            )
 
     def take_over(self, name: str, other: str) -> bool:
         log, shadow = self._backend.checkpoints, self._shadow.checkpoints
@@ -293,7 +300,7 @@ class _Tables:
             log.forget(name + KEPT)
         _as_far(log, built)
         tables, shadows = self._projection.tables, self._backend.shadows
-        return log.exchange(name, other, name + KEPT, lambda effects: shadows.swap(effects, name, tables))
+        return log.exchange(name, other, name + KEPT, lambda effects: shadows.swap(effects, name, tables, name + KEPT))
 
     def close(self) -> None:
         self._shadow.close()

@@ -86,6 +86,7 @@ class Worker:
         self._parts = {part.name: part for part in parts}
         self._sender = relays_to
         self._relaying: dict[str, RelayHandler] = {}
+        self._timekeeper: TimekeeperHandler | None = None
         self._types, self._backend, self._stopping = types, backend, threading.Event()
         self._clock, self._crash, self._lease_seconds = clock, crash, lease_seconds
         self.feeding = None
@@ -255,7 +256,8 @@ class Worker:
             )  # fmt: skip
             return self._relaying[part.name]
         if isinstance(part, Timekeeper):
-            return timekeeper_handler(part, self._types, self._backend, self._clock, self._crash)
+            self._timekeeper = timekeeper_handler(part, self._types, self._backend, self._clock, self._crash)
+            return self._timekeeper
         if not isinstance(part, Processor):
             return projection_handler(part, self._types, self._backend, keys=keys)
         handler = processor_handler(
@@ -355,9 +357,12 @@ class Worker:
         return relay is not None and bool(relay.trouble)
 
     def _is_due(self) -> bool:
-        """Whether the time of a timer has come that did not fire yet."""
-        if not any(isinstance(part, Timekeeper) for part in self._parts.values()):
+        """Whether the time of a timer or of a schedule has come that did not become an event yet."""
+        part = next((part for part in self._parts.values() if isinstance(part, Timekeeper)), None)
+        if part is None:
             return False
+        if self._timekeeper is not None and self._owns(part.name) and self._timekeeper.is_scheduled():
+            return True
         first = self._backend.timers.page(None, 1)
         return bool(first) and first[0].due_at <= max(self._clock(), self._backend.head().recorded_at)
 

@@ -1,13 +1,12 @@
 """`everlog relay`: sending events to the broker, how far that is, and filling the broker again."""
 
 import math
-from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
 
-from everlog.app.relaying import RelayLag, refill, relay_lags
-from everlog.app.stores import Backend
+from everlog.app.relaying import RelayLag, refill, relay_lags, relay_troubles
 from everlog.cli.appending import counted
 from everlog.cli.failures import ExitCode
 from everlog.cli.grammar import command
@@ -79,7 +78,8 @@ def run(
         call.output.note(f"worker {log.worker.owner} runs {', '.join(names)}")
         if once:
             # What another worker left written ends with its lease, when this one has tried.
-            catch_up(call, log.worker, stopping, trouble=lambda: _troubles(log.store, names), patience=1.5 * lease)
+            trouble = partial(relay_troubles, log.store, names)
+            catch_up(call, log.worker, stopping, trouble=trouble, patience=1.5 * lease)
         else:
             while not told_to_stop(stopping, report or math.inf):
                 call.output.note(", ".join(map(_told, relay_lags(log.store))))
@@ -137,11 +137,6 @@ def refill_broker(
 
 def _is_ill(lag: RelayLag) -> bool:
     return lag.progress.status in ("failed", "stopped") or bool(lag.relayed is not None and lag.relayed.trouble)
-
-
-def _troubles(backend: Backend, names: Sequence[str]) -> str:
-    found = [(one.progress.name, one.relayed.trouble) for one in relay_lags(backend) if one.relayed is not None]
-    return "; ".join(f"{name}: {trouble}" for name, trouble in found if trouble and name in names)
 
 
 def _told(lag: RelayLag) -> str:

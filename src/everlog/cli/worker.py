@@ -4,11 +4,14 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
 
+from everlog.app.log import Log
+from everlog.app.relaying import relay_troubles
 from everlog.app.worker import Lag, Worker
 from everlog.cli.appending import counted
 from everlog.cli.failures import ExitCode, usage
@@ -64,12 +67,12 @@ def worker(
     """Run all projections and processors, in as many workers as you like. SIGTERM and Ctrl-C let them finish.
 
     Relays too, once it is known where the broker is.
-    With --once exits with 7 when one of them has failed or stopped.
+    With --once exits with 7 when one of them has failed or stopped, or a broker does not answer.
     """
     if relay is not None and fed_from is None:
         raise usage("--relay says whose messages to read: say with --from where they are")
     platform = call.application("a worker")
-    stopping = stopped_by_signals()
+    stopping, given_up = stopped_by_signals(), False
     relays_to = call.broker_or_none(broker) if platform.relays and fed_from is None else None
     with platform.open(
         call.url, worker=True, lease_seconds=lease, fed_from=fed_from, relay=relay, relays_to=relays_to
@@ -82,17 +85,20 @@ def worker(
         if platform.relays and relays_to is None and fed_from is None:
             call.output.note("its relays do not run here: give --broker nats://host:4222/EVENTS, or set EVERLOG_BROKER")
         if once:
-            catch_up(call, log.worker, stopping)
+            trouble = partial(_trouble, log, [one.name for one in platform.relays] if relays_to is not None else [])
+            given_up = catch_up(call, log.worker, stopping, trouble=trouble, patience=1.5 * lease)
         else:
             while not told_to_stop(stopping, report or math.inf):
                 call.output.note(", ".join(map(_told, log.worker.lags())))
-                if log.worker.feeding is not None and (trouble := log.worker.feeding.trouble()):
-                    call.output.warn(f"the broker cannot be read: {trouble}")
+                if told := _trouble(log, []):
+                    call.output.warn(told)
         finished = log.worker.stop(drain)
         found = log.worker.lags()
         call.output.listing(LAGS, found)
     if not finished:
         call.output.warn(f"not all was finished within {drain:g} s: it will be handled again")
+        return ExitCode.PARTIAL
+    if given_up:
         return ExitCode.PARTIAL
     ill = [one.progress for one in found if one.progress.status in ("failed", "stopped")]
     if once and ill:
@@ -116,10 +122,10 @@ def catch_up(
     *,
     trouble: Callable[[], str] = lambda: "",
     patience: float = math.inf,
-) -> None:
+) -> bool:
     """Until all is done, by whoever owns it: a lease that a dead worker left ends, and then it is ours.
 
-    What `trouble` tells is shown, and given up when it has been told for so many seconds of `patience`.
+    What `trouble` tells is shown; true when it was told for so many seconds of `patience`, and given up.
     """
     waited, told, since = False, "", time.monotonic()
     while not stopping.is_set() and not worker.drain(_ONCE_SECONDS, everything=True):
@@ -131,10 +137,19 @@ def catch_up(
         if not found:
             since = time.monotonic()
         elif time.monotonic() - since > patience:
-            return
+            return True
         elif found != told:
             told = found
             call.output.warn(found)
+    return False
+
+
+def _trouble(log: Log, relays: Sequence[str]) -> str:
+    """Why a broker cannot be read, or does not take what these relays send."""
+    feeding = None if log.worker is None else log.worker.feeding
+    if feeding is not None and (found := feeding.trouble()):
+        return f"the broker cannot be read: {found}"
+    return relay_troubles(log.store, relays) if relays else ""
 
 
 def told_to_stop(stopping: threading.Event, seconds: float) -> bool:

@@ -43,6 +43,10 @@ class Rejected(EverlogError):
         self.reason = reason
         self.details: Mapping[str, object] = details
 
+    def texts(self) -> dict[str, str]:
+        """The details as they are recorded: text, of each no more than 1,000 characters."""
+        return {name: str(value)[:1000] for name, value in self.details.items()}
+
 
 class AppendConditionFailed(EverlogError):
     """What the append required did not hold when it was about to be stored; nothing was stored."""

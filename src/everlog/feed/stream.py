@@ -49,7 +49,7 @@ class Place:
         self._consumer: Consumer | None = None
         self._name, self._openings = "", 0
         self._seen = self._number = 0
-        self._failures, self._not_before = 0, 0.0
+        self._failures, self._not_before, self._forgets = 0, 0.0, False
         self.life = ("", 0)
         """Name and birth of the stream."""
         self.pending = 0
@@ -79,7 +79,7 @@ class Place:
         """
         try:
             held = self._broker.holds(self._prefix)
-            self.life = held.stream, held.created
+            self.life, self._forgets = (held.stream, held.created), held.forgets
             last = 0 if held.last is None else held.last.sequence
             self.newest = NOTHING_READ if held.last is None else position_in(held.last.message)
             if feed is None:
@@ -115,10 +115,14 @@ class Place:
         assert self._consumer is not None
         try:
             found = self._broker.fetch(self._consumer, limit=self._page, max_bytes=PAGE_BYTES, wait=wait)
+            is_hole = self._forgets and self._let_go(found)
         except BrokerUnavailable as error:
             self._failed(error)
             return []
         self._reached()
+        if is_hole:  # how bad it is shows when it is opened again
+            self.close()
+            return []
         return self._in_order(found)
 
     def ack(self, delivered: Sequence[Delivered]) -> None:
@@ -196,6 +200,17 @@ class Place:
                 f"`everlog relay refill {name_of(self._prefix)} --from {feed.position + 1}` sends them again",
             )
         return forgets
+
+    def _let_go(self, found: Sequence[Delivered]) -> bool:
+        """Whether something behind what was seen may be gone: a number is left out, and nothing is as old as the last
+        one before."""
+        at = self._seen
+        for one in found:
+            if at and one.sequence > at + 1:
+                oldest = self._broker.held(self._prefix, 0)
+                return oldest is None or oldest.sequence > at
+            at = max(at, one.sequence)
+        return False
 
     def _in_order(self, found: Sequence[Delivered]) -> list[Delivered]:
         """Those that follow what was seen; what came again is dropped, and behind a hole all is read anew."""

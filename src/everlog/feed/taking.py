@@ -1,7 +1,7 @@
 """What a command inbox does while it runs: fetch, execute, settle. Any number of workers share one.
 
-A message is acknowledged after its command is stored; one that comes again, once it made events, finds its request id
-known. So a crash anywhere costs a repeat that changes nothing.
+A message is acknowledged after what came of it is stored; one that comes again finds its request id known. So a crash
+anywhere costs a repeat that changes nothing.
 """
 
 import threading

@@ -2,7 +2,9 @@
 
 A soft decline is tried again on days 1, 3, 5, 7 and 14, with a mail each; after a hard one only another payment method
 helps, so we ask for it. On day 14 the tenant is suspended, on day 21 the subscription is canceled. Days count from the
-first decline. A payment ends it at any point, and lifts the suspension.
+first decline. A payment until then ends it, and lifts the suspension if it is still the one made here.
+
+A payment after day 21 is recorded and changes nothing: whether a canceled tenant comes back is for an operator to say.
 """
 
 from collections.abc import Iterator
@@ -34,7 +36,6 @@ from everlog.fieldnote.mailing import AskMail, MailCommand, mailing_of, mailings
 from everlog.fieldnote.tenants import ReactivateTenant, SuspendTenant, tenants
 
 RETRY_DAYS, SUSPEND_DAY, CANCEL_DAY = (1, 3, 5, 7, 14), 14, 21
-REASON = "invoice unpaid"
 
 
 @event("dunning.begun", tags=["tenant:{slug}"])
@@ -106,14 +107,15 @@ def paid(state: Dunning, e: Recorded[PaymentSucceeded]) -> Answers:
     if not state.slug:
         return  # at the first attempt, as nearly always
     if state.suspended:
-        yield Do(tenants, state.slug, ReactivateTenant("invoice paid", e.recorded_at))
+        lift = ReactivateTenant("invoice paid", e.recorded_at, suspended_for=_unpaid(state))
+        yield Do(tenants, state.slug, lift)
     yield Finish()
 
 
 @dunning.on_timer("suspend")
 def suspend(state: Dunning, e: Recorded[TimerFired]) -> Answers:
     yield DunningSuspended(state.slug)
-    yield Do(tenants, state.slug, SuspendTenant(REASON, e.data.due_at))
+    yield Do(tenants, state.slug, SuspendTenant(_unpaid(state), e.data.due_at))
 
 
 @dunning.on_rejected(SuspendTenant)
@@ -123,7 +125,7 @@ def not_suspended(state: Dunning, e: Recorded[CommandRejected]) -> Answers:
 
 @dunning.on_timer("cancel")
 def cancel(state: Dunning, e: Recorded[TimerFired]) -> Answers:
-    yield Do(subscriptions, state.slug, CancelSubscription(state.slug, "involuntary", REASON))
+    yield Do(subscriptions, state.slug, CancelSubscription(state.slug, "involuntary", _unpaid(state)))
     yield Finish()
 
 
@@ -144,6 +146,11 @@ def _retry_on(day: int) -> None:
     def retry(state: Dunning, e: Recorded[TimerFired]) -> Answers:
         yield Do(invoices, state.invoice, AttemptPayment(state.slug, state.invoice))
         yield _mail(state.slug, f"{state.invoice}.day{day}", "payment failed")
+
+
+def _unpaid(state: Dunning) -> str:
+    """A reason that nobody else suspends for: by it we know our suspension again."""
+    return f"invoice {state.invoice} unpaid"
 
 
 def _mail(slug: str, about: str, template: str) -> Do[MailCommand]:

@@ -1,4 +1,5 @@
-"""A new tenant is made ready: resources and an owner's account side by side, then the workspace; or all is taken back.
+"""A new tenant is made ready: resources and an owner's account side by side, then the workspace. Or all is taken back,
+and operations are told: there may be no owner yet.
 
 A step is asked for here and done elsewhere, by whoever notes how it went.
 """
@@ -21,6 +22,7 @@ from everlog import (
     TimerFired,
     event,
 )
+from everlog.fieldnote.mailing import OPERATIONS, AskMail, mailing_of, mailings
 from everlog.fieldnote.tenants import TenantCreated
 
 StepName = Literal["resources", "owner", "workspace"]
@@ -130,7 +132,7 @@ def evolve(state: Provisioning, event: ProvisioningEvent) -> Provisioning:
     return replace(state, done=state.done | {event.step}) if isinstance(event, StepSeen) else state
 
 
-provisioning = ProcessManager("provisioning", initial=Provisioning(), evolve=evolve, does=[steps])
+provisioning = ProcessManager("provisioning", initial=Provisioning(), evolve=evolve, does=[steps, mailings])
 
 Answers = Iterator[Action | ProvisioningEvent]
 
@@ -173,6 +175,8 @@ def _ask(slug: str, step: StepName) -> Do[AskStep | NoteDone | NoteFailed | Undo
 
 
 def _give_up(slug: str, reason: str) -> Answers:
+    told = mailing_of(OPERATIONS, "provisioning failed")
+    yield Do(mailings, told, AskMail(OPERATIONS, "provisioning failed"))  # first: taking back may get stuck
     yield Compensate()
     yield TenantProvisioningFailed(slug, reason)
     yield Finish()

@@ -122,8 +122,11 @@ class SuspendTenant:
 
 @dataclass(frozen=True)
 class ReactivateTenant:
+    """With `suspended_for`, only a tenant that is suspended for that very reason."""
+
     reason: str
     now: datetime
+    suspended_for: str | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +146,7 @@ class Tenant(Aggregate[TenantCommand, TenantEvent]):
     slug: str = ""
     name: str = ""
     status: TenantStatus = "absent"
+    suspended_for: str = ""
     settings: Settings = Settings()
     resources: Resources | None = None
 
@@ -191,6 +195,8 @@ class Tenant(Aggregate[TenantCommand, TenantEvent]):
     @decides(ReactivateTenant)
     def reactivate(self, command: ReactivateTenant) -> list[TenantReactivated]:
         self._must_be("suspended")
+        if command.suspended_for not in (None, self.suspended_for):
+            raise Rejected("suspended_otherwise", slug=self.slug, suspended_for=self.suspended_for)
         return [TenantReactivated(command.reason, command.now)]
 
     @decides(CloseTenant)
@@ -216,11 +222,11 @@ class Tenant(Aggregate[TenantCommand, TenantEvent]):
 
     @applies(TenantSuspended)
     def suspended(self, event: TenantSuspended) -> "Tenant":
-        return replace(self, status="suspended")
+        return replace(self, status="suspended", suspended_for=event.reason)
 
     @applies(TenantReactivated)
     def reactivated(self, event: TenantReactivated) -> "Tenant":
-        return replace(self, status="active")
+        return replace(self, status="active", suspended_for="")
 
     @applies(TenantClosed)
     def closed(self, event: TenantClosed) -> "Tenant":

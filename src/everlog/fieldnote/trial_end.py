@@ -1,4 +1,7 @@
-"""The end of a trial: reminders seven, three and one day before; then it is charged, or it expires."""
+"""The end of a trial: reminders seven, three and one day before; then it is charged, or it expires.
+
+Converted or expired before its day, it is not reminded of any more.
+"""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -8,6 +11,8 @@ from everlog.fieldnote.billing import (
     ConvertTrial,
     ExpireTrial,
     PaymentMethodAdded,
+    TrialConverted,
+    TrialExpired,
     TrialExtended,
     TrialStarted,
     trials,
@@ -45,6 +50,16 @@ def extended(card: bool, e: Recorded[TrialExtended]) -> Answers:
 @trial_end.on(PaymentMethodAdded, key=lambda e: e.data.slug)
 def card_added(card: bool, e: Recorded[PaymentMethodAdded]) -> Answers:
     yield CardSeen()
+
+
+@trial_end.on(TrialConverted, key=lambda e: e.data.slug)
+def converted(card: bool, e: Recorded[TrialConverted]) -> Answers:
+    yield Finish()
+
+
+@trial_end.on(TrialExpired, key=lambda e: e.data.slug)
+def expired(card: bool, e: Recorded[TrialExpired]) -> Answers:
+    yield Finish()
 
 
 @trial_end.on_timer("end")

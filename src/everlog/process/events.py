@@ -18,12 +18,16 @@ class Command:
 
 @dataclass(frozen=True)
 class Ordered:
-    """A command that is to be executed on one aggregate, and the one that takes its effect back."""
+    """A command that is to be executed on one aggregate, and the one that takes its effect back.
+
+    `undoes` says which earlier one this takes back: by its reaction, and its number there.
+    """
 
     decider: str
     id: str
     command: Command
     undo: Command | None = None
+    undoes: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,15 @@ class TimerFired:
     set_by: str
 
 
+@event("process.expectation_due")
+class ExpectationDue:
+    """What was expected should have been met by now. Whether it was, the process knows: it may not have read so far."""
+
+    name: str
+    due_at: datetime
+    set_by: str
+
+
 @event("process.expectation_missed")
 class ExpectationMissed:
     """What was expected by `due_at` had not been met."""
@@ -84,10 +97,10 @@ class CommandRejected:
 
 @event("process.command_changed_nothing")
 class CommandChangedNothing:
-    """A command led to no event. Recorded, or a repeat could find it leads to something by then."""
+    """A command led to no event, and never will: a repeat could find it leads to something by then."""
 
     reaction: str
     number: int
 
 
-PROCESS_EVENTS = (Reacted, TimerFired, ExpectationMissed, CommandRejected, CommandChangedNothing)
+PROCESS_EVENTS = (Reacted, TimerFired, ExpectationDue, ExpectationMissed, CommandRejected, CommandChangedNothing)

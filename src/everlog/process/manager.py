@@ -10,7 +10,7 @@ from everlog.domain.event import kind_of
 from everlog.domain.recorded import Recorded
 from everlog.process.actions import Action
 from everlog.process.events import CommandRejected, ExpectationMissed, Reacted, TimerFired
-from everlog.process.rules import ANY, Rules
+from everlog.process.rules import ANY, Rules, of_command
 from everlog.process.run import Handling
 from everlog.processing.processor import Options, Processor, processor
 
@@ -103,11 +103,13 @@ class ProcessManager(Generic[S, Own]):
 
     def on_rejected(self, command: type) -> Callable[[React[S, CommandRejected, Own]], React[S, CommandRejected, Own]]:
         """Decorates what follows when the business said no to a command of this class."""
-        if not any(command in one.command_types() for one in self.rules.deciders.values()):
+        deciders = [one.name for one in self.rules.deciders.values() if command in one.command_types()]
+        if not deciders:
             raise Misconfigured(f"process manager {self.name!r} cannot command {command.__name__}: see its does=[…]")
 
         def declare(react: React[S, CommandRejected, Own]) -> React[S, CommandRejected, Own]:
-            self._add(CommandRejected, command.__name__, react)
+            for decider in deciders:
+                self._add(CommandRejected, of_command(decider, command.__name__), react)
             return react
 
         return declare

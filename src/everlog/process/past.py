@@ -8,6 +8,7 @@ from everlog.domain.recorded import Recorded
 from everlog.process.events import (
     CommandChangedNothing,
     CommandRejected,
+    ExpectationDue,
     ExpectationMissed,
     Ordered,
     Reacted,
@@ -48,9 +49,13 @@ class Past(Generic[S]):
         """Whether something that fired still means anything: it does not once its timer was cancelled or set anew."""
         return self._rung.get(fired.data.name) == fired.key
 
-    def done(self) -> list[Ordered]:
-        """What was done and can be taken back, in order."""
-        return [ordered for reaction, number, ordered in self._undoable if number not in reaction.over]
+    def done(self) -> list[tuple[tuple[str, int], Ordered]]:
+        """What was done and can be taken back, in order; each with its reaction and its number there."""
+        return [
+            ((str(reaction.id), number), ordered)
+            for reaction, number, ordered in self._undoable
+            if number not in reaction.over
+        ]
 
     def see(self, events: Iterable[Recorded[Any]]) -> "Past[S]":
         for event in events:
@@ -60,8 +65,10 @@ class Past(Generic[S]):
             match event.data:
                 case Reacted() as what:
                     self._reacted(Reaction(event.id, what, set()))
-                case TimerFired() | ExpectationMissed() as fired:
+                case TimerFired() | ExpectationDue() as fired:
                     self._fired(event.key, fired)
+                case ExpectationMissed(name=name):
+                    self._rung[name] = event.key
                 case CommandRejected() | CommandChangedNothing() as told:
                     self._by_id[told.reaction].over.add(told.number)
                 case _:
@@ -83,7 +90,7 @@ class Past(Generic[S]):
             self.finished = True
             self.alarms.clear()
 
-    def _fired(self, key: str, fired: TimerFired | ExpectationMissed) -> None:
+    def _fired(self, key: str, fired: TimerFired | ExpectationDue) -> None:
         if self.alarms.get(fired.name) == fired.set_by:
             del self.alarms[fired.name]
             self._rung[fired.name] = key

@@ -23,7 +23,7 @@ class Draft:
     input: str
     now: datetime
     deciders: Deciders
-    done: list[Ordered]
+    done: list[tuple[tuple[str, int], Ordered]]
     commands: list[Ordered] = field(default_factory=list)
     alarms: dict[str, Alarm | None] = field(default_factory=dict)
     own: list[object] = field(default_factory=list)
@@ -40,9 +40,9 @@ class Draft:
             case Do():
                 self.commands.append(self._ordered(action))
             case Timer(name, at, after):
-                self.alarms[name] = Alarm(name, self._moment(at, after))
+                self._set(Alarm(name, self._moment(at, after)))
             case Expect(name, by, within):
-                self.alarms[name] = Alarm(name, self._moment(by, within), expected=True)
+                self._set(Alarm(name, self._moment(by, within), expected=True))
             case Cancel(name) | Met(name):
                 self.alarms[name] = None
             case Compensate():
@@ -66,6 +66,12 @@ class Draft:
             self.finished,
         )
 
+    def _set(self, alarm: Alarm) -> None:
+        other = self.alarms.get(alarm.name)
+        if other is not None and other.expected != alarm.expected:
+            raise InvalidInput(f"an answer sets a timer and an expectation named {alarm.name!r}: rename one")
+        self.alarms[alarm.name] = alarm
+
     def _moment(self, at: datetime | None, after: timedelta | None) -> datetime:
         return at if at is not None else self.now + (after or timedelta())
 
@@ -73,12 +79,17 @@ class Draft:
         name = do.decider.name
         if self.deciders.get(name) is not do.decider:
             raise Misconfigured(f"a process commands {name!r} without having said so: add it to its does=[…]")
+        do.decider.stream(do.id)  # recorded, an id that names no stream could never be executed
         undo = None if do.undo is None else encoded(do.undo, do.decider)
         return Ordered(name, do.id, encoded(do.command, do.decider), undo)
 
     def _compensate(self) -> None:
         # What this very reaction orders was not done yet, so only what lies before it is taken back.
-        self.commands += [Ordered(one.decider, one.id, one.undo) for one in reversed(self.done) if one.undo is not None]
+        self.commands += [
+            Ordered(one.decider, one.id, one.undo, undoes=which)
+            for which, one in reversed(self.done)
+            if one.undo is not None
+        ]
         self.done, self.compensates = [], True
 
 

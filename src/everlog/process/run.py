@@ -2,12 +2,12 @@
 
 Look whether the reaction is recorded; if not, react and record it as one append, under the version that was loaded.
 Only then execute what is recorded, under request ids derived from the record. So whoever comes again finds the same
-decision, and what of it was done is done once.
+decision, and what of it was done is done once. A command that leads to no event leaves its outcome under that very
+request id: of two owners, one of whom slept, one has the answer, and the log refuses the other's.
 """
 
 import itertools
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -23,7 +23,6 @@ from everlog.process.reaction import decoded
 from everlog.process.rules import Rules
 
 _ATTEMPTS = 25
-_LONGEST_DETAIL = 1000
 
 
 class Executed(Protocol):
@@ -42,10 +41,17 @@ class Session(Protocol):
     def stream(self, name: str) -> Iterator[Recorded[Any]]: ...
 
     def append(
-        self, stream: str, *events: object, expect: Expect = ANYTHING, ids: Sequence[UUID] | None = None
+        self,
+        stream: str,
+        *events: object,
+        expect: Expect = ANYTHING,
+        ids: Sequence[UUID] | None = None,
+        request_id: str | None = None,
     ) -> Appended: ...
 
     def execute(self, decider: Decider[Any, Any, Any], id: str, command: Any, *, request_id: str) -> Executed: ...
+
+    def answer(self, request_id: str) -> Recorded[Any] | None: ...
 
 
 class Handling:
@@ -79,39 +85,58 @@ class Handling:
             events = (draft.reacted(), *draft.own)
             ids = _ids(session.tenant, stream, event.key, len(events))
             try:
-                session.append(stream, *events, expect=Exactly(past.version), ids=ids)
+                answer = session.append(stream, *events, expect=Exactly(past.version), ids=ids)
             except (WrongExpectedVersion, IdempotencyConflict):
                 # A timer fired meanwhile, or an owner that lost its lease was quicker: look again.
                 if attempt == _ATTEMPTS:
                     raise
             else:
-                return Reaction(ids[0], draft.reacted(), set())
+                if not answer.replayed:  # else some of it may be over by now
+                    return Reaction(ids[0], draft.reacted(), set())
         raise AssertionError("the loop ends by returning or raising")
 
     def _carry_out(self, reaction: Reaction, session: Session, stream: str) -> None:
         for number, ordered in enumerate(reaction.what.commands):
             if number in reaction.over:
                 continue
-            outcome = self._execute(reaction, number, ordered, session)
-            if outcome is not None:
-                id = UUID(bytes=derived_id(session.tenant, "process outcome", reaction.id.bytes, number))
-                # Known with other content: an owner that lost its lease found another answer first. That one counts.
-                with suppress(IdempotencyConflict):
-                    session.append(stream, outcome, ids=[id])
+            # A command that was never executed, because a person skipped it, is not taken back; and from now on it
+            # never will be.
+            if ordered.undoes and _ends(session, stream, CommandChangedNothing(*ordered.undoes)):
+                _ends(session, stream, CommandChangedNothing(str(reaction.id), number))
+            else:
+                self._execute(reaction, number, ordered, session, stream)
 
-    def _execute(
-        self, reaction: Reaction, number: int, ordered: Ordered, session: Session
-    ) -> CommandRejected | CommandChangedNothing | None:
-        """What must be written down, because the command left no event that would tell."""
-        decider = self._rules.decider(ordered.decider)
-        command, request_id = decoded(ordered.command, decider), f"process {reaction.id} {number}"
+    def _execute(self, reaction: Reaction, number: int, ordered: Ordered, session: Session, stream: str) -> None:
+        decider, request_id = self._rules.decider(ordered.decider), _request(str(reaction.id), number)
+        try:
+            command = decoded(ordered.command, decider)
+        except Exception:  # its class is gone, or has other fields: no matter for what was done long ago
+            if session.answer(request_id) is None:
+                raise
+            return
         try:
             result = session.execute(decider, ordered.id, command, request_id=request_id)
+        except IdempotencyConflict:  # the outcome of an owner that took over
+            return
         except Rejected as no:
-            details = {name: str(value)[:_LONGEST_DETAIL] for name, value in no.details.items()}
             told = (str(reaction.id), number, ordered.decider, ordered.id, ordered.command)
-            return CommandRejected(*told, no.reason, details)
-        return None if result.events else CommandChangedNothing(str(reaction.id), number)
+            _ends(session, stream, CommandRejected(*told, no.reason, no.texts()))
+        else:
+            if not result.events:
+                _ends(session, stream, CommandChangedNothing(str(reaction.id), number))
+
+
+def _ends(session: Session, stream: str, outcome: CommandRejected | CommandChangedNothing) -> bool:
+    """Write down that a command led to no event; false when it did, or ended in another way."""
+    try:
+        session.append(stream, outcome, request_id=_request(outcome.reaction, outcome.number))
+    except IdempotencyConflict:
+        return False
+    return True
+
+
+def _request(reaction: str, number: int) -> str:
+    return f"process {reaction} {number}"
 
 
 def _ids(tenant: str, stream: str, input: str, count: int) -> list[UUID]:

@@ -1,6 +1,7 @@
 """Schedules: the moments of a cron line in a time zone, each of which becomes an event exactly once."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -11,16 +12,20 @@ from cronsim import CronSim, CronSimError
 
 from everlog.command.execute import Context, new_event
 from everlog.core.clock import micros, moment
-from everlog.core.envelope import Append, StoredEvent
-from everlog.core.errors import EverlogError, Misconfigured
+from everlog.core.envelope import Append, NewEvent
+from everlog.core.errors import IdempotencyConflict, Misconfigured, WrongExpectedVersion
+from everlog.core.expect import Exactly
 from everlog.core.ids import derived_id
 from everlog.core.names import DEFAULT_TENANT, tenant_name
 from everlog.domain.event import event, is_event
 from everlog.domain.types import EventTypes
 from everlog.store.contract import Store
 from everlog.subscription.naming import subscription_name
+from everlog.telemetry.log import place_of, schedule_waits
 
 NEVER = 2**62
+AGAIN = 60 * 1_000_000
+"""Microseconds until a schedule whose event could not be made is tried again."""
 
 
 @event("schedule.begun")
@@ -48,7 +53,8 @@ class Schedule:
     Each moment becomes an event of `tenant`: what `event` makes of it, or `ScheduleOccurred`. After a downtime every
     missed one does with `catch_up="each"`, in order; with `"latest"` the last one alone. A moment that the clocks skip
     in spring comes at the first one after the gap, one that they repeat in autumn comes the first time only; a line
-    that runs every hour or every minute (`*` in the hour) follows the true time instead.
+    whose minute or hour begins with `*`, or that has a sixth field (seconds, in front), follows the true time instead:
+    what lies in the gap does not come that day, and what is repeated comes twice.
     """
 
     name: str
@@ -100,6 +106,7 @@ class Calendar:
 
     def __init__(self, schedules: Sequence[Schedule], types: EventTypes, store: Store) -> None:
         self._schedules, self._types, self._store = schedules, types, store
+        self._version: dict[str, int] = {}
         self._last: dict[str, datetime] = {}
         self._due: dict[str, int] = {}
 
@@ -110,24 +117,26 @@ class Calendar:
     def begin(self) -> None:
         """Go on from where each stream ends; one that is not there yet begins now."""
         for one in self._schedules:
-            last = self._last_of(one)
-            if last is None:
-                self._append([self._new(one, ScheduleBegun(one.name), "begun", None)])
-                last = self._last_of(one)
-            if last is not None:
-                self._moved(one, moment(last.occurred_at))
+            if not self._look(one):
+                self._version[one.name] = 0
+                self._append(one, [self._new(one, ScheduleBegun(one.name), "begun", None)])
 
     def fire(self, now: int, limit: int) -> bool:
         """Append what is due, at most `limit` moments of each schedule; true when there was any."""
         due = [one for one in self._schedules if self._due[one.name] <= now]
-        for one in due:
-            moments = self._missed(one, now, limit)
-            self._append([self._new(one, one.occurrence(at), "occurred", micros(at)) for at in moments])
-            self._moved(one, moments[-1])
-        return bool(due)
+        fired = [self._fire(one, now, limit) for one in due]
+        return any(fired)
 
-    def _last_of(self, one: Schedule) -> StoredEvent | None:
-        return next(self._store.read_stream(one.tenant, one.stream, backwards=True), None)
+    def _fire(self, one: Schedule, now: int, limit: int) -> bool:
+        moments = self._missed(one, now, limit)
+        try:
+            new = [self._new(one, one.occurrence(at), "occurred", micros(at)) for at in moments]
+        except Exception as error:  # the application's function; other schedules and all timers go on
+            schedule_waits(one.name, place_of(error))
+            self._due[one.name] = now + AGAIN
+            return False
+        self._append(one, new)
+        return True
 
     def _missed(self, one: Schedule, now: int, limit: int) -> list[datetime]:
         until, after, found = moment(now), self._last[one.name], list[datetime]()
@@ -139,16 +148,22 @@ class Calendar:
                 found = found[-1:]
         return found
 
-    def _moved(self, one: Schedule, last: datetime) -> None:
-        self._last[one.name] = last
-        following = next(one.moments(last), None)
+    def _append(self, one: Schedule, events: Sequence[NewEvent]) -> None:
+        """Right behind what was seen; else another owner was quicker, and where it ended is where to go on."""
+        with suppress(WrongExpectedVersion, IdempotencyConflict):
+            self._store.append(Append(one.tenant, tuple(events), {one.stream: Exactly(self._version[one.name])}))
+        self._look(one)
+
+    def _look(self, one: Schedule) -> bool:
+        """Where its stream ends; false when there is none."""
+        last = next(self._store.read_stream(one.tenant, one.stream, backwards=True), None)
+        if last is None:
+            return False
+        self._version[one.name], self._last[one.name] = last.version, moment(last.occurred_at)
+        following = next(one.moments(self._last[one.name]), None)
         self._due[one.name] = NEVER if following is None else micros(following)
+        return True
 
-    def _append(self, requests: Sequence[Append]) -> None:
-        for verdict in self._store.append_each(requests):
-            if isinstance(verdict, EverlogError):
-                raise verdict
-
-    def _new(self, one: Schedule, event: object, what: str, at: int | None) -> Append:
+    def _new(self, one: Schedule, event: object, what: str, at: int | None) -> NewEvent:
         id = derived_id(one.tenant, f"schedule {what}", one.name, at or 0)
-        return Append(one.tenant, (new_event(self._types, one.stream, event, id, Context(actor="everlog"), at),))
+        return new_event(self._types, one.stream, event, id, Context(actor="everlog"), at)

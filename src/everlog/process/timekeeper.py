@@ -13,11 +13,11 @@ from everlog.command.execute import Context, new_event
 from everlog.core.clock import Clock, moment
 from everlog.core.crash import CrashPoint, nothing
 from everlog.core.envelope import Append, StoredEvent
-from everlog.core.errors import EverlogError, SubscriptionFailed
+from everlog.core.errors import EverlogError, PayloadReleased, SubscriptionFailed
 from everlog.core.ids import derived_id
 from everlog.domain.types import EventTypes
 from everlog.process import timers
-from everlog.process.events import ExpectationMissed, Reacted, TimerFired
+from everlog.process.events import ExpectationDue, Reacted, TimerFired
 from everlog.process.schedule import Calendar, Schedule
 from everlog.process.timers import SetTimer, Timers
 from everlog.store.contract import Store
@@ -39,7 +39,7 @@ class Timekeeper:
     version: int = 1
     partitions: int = 1
     start: Start = BEGINNING
-    events: tuple[type, ...] = (Reacted, TimerFired, ExpectationMissed)
+    events: tuple[type, ...] = (Reacted, TimerFired, ExpectationDue)
 
 
 class TimekeeperHandler:
@@ -74,6 +74,8 @@ class TimekeeperHandler:
                 try:
                     [event] = self._types.recorded(stored)
                     due = timers.note(effects, stored, event.data)
+                except PayloadReleased:
+                    continue  # whatever it had set was let go with it
                 except EverlogError as error:
                     if error.retryable:
                         raise
@@ -102,6 +104,10 @@ class TimekeeperHandler:
         """Until something is due."""
         return max(0.0, (min(self._next_timer, self._calendar.next_due) - self._clock()) / 1_000_000)
 
+    def is_scheduled(self) -> bool:
+        """Whether the moment of a schedule has come."""
+        return self._calendar.next_due <= self._now()
+
     def _now(self) -> int:
         """Never before what was recorded: a clock that was put back makes nothing that happened not have happened."""
         return max(self._clock(), self._store.head().recorded_at)
@@ -113,8 +119,8 @@ class TimekeeperHandler:
         self._crash("timers.fired")
 
     def _fired(self, one: SetTimer) -> Append:
-        cls: Any = ExpectationMissed if one.expected else TimerFired
+        cls: Any = ExpectationDue if one.expected else TimerFired
         event = cls(one.name, moment(one.due_at), str(UUID(bytes=one.set_by)))
         id = derived_id(one.tenant, "process timer", one.stream, one.name, one.set_by)
-        context = Context(actor="everlog", causation_id=one.set_by)
+        context = Context(actor="everlog", correlation_id=one.correlation_id, causation_id=one.set_by)
         return Append(one.tenant, (new_event(self._types, one.stream, event, id, context),))

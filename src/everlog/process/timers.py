@@ -9,12 +9,13 @@ from uuid import UUID
 
 from everlog.core.clock import micros
 from everlog.core.envelope import StoredEvent
-from everlog.process.events import ExpectationMissed, Reacted, TimerFired
+from everlog.process.events import ExpectationDue, Reacted, TimerFired
 from everlog.subscription.contract import Effects
 
 
 class SetTimer(NamedTuple):
-    """A timer or, `expected`, an expectation of one process. `set_by` is the id of the reaction that set it."""
+    """A timer or, `expected`, an expectation of one process. `set_by` is the id of the reaction that set it, whose
+    `correlation_id` goes on with it."""
 
     due_at: int
     tenant: str
@@ -22,6 +23,7 @@ class SetTimer(NamedTuple):
     name: str
     expected: bool
     set_by: bytes
+    correlation_id: bytes | None
 
 
 class Timers(Protocol):
@@ -34,14 +36,16 @@ class Timers(Protocol):
 
 Rows = Callable[[str, Sequence[object]], Sequence[Any]]
 
-_COLUMNS = "due_at, tenant, stream, name, expected, set_by"
+_COLUMNS = "due_at, tenant, stream, name, expected, set_by, correlation_id"
 _ORDER = "due_at, tenant, stream, name"
 _FIRST = f"SELECT {_COLUMNS} FROM everlog_timer ORDER BY {_ORDER} LIMIT ?"
 _NEXT = f"SELECT {_COLUMNS} FROM everlog_timer WHERE ({_ORDER}) > (?, ?, ?, ?) ORDER BY {_ORDER} LIMIT ?"
 _SET = """
-    INSERT INTO everlog_timer (tenant, stream, name, expected, due_at, set_by) VALUES (?, ?, ?, ?, ?, ?)
-    ON CONFLICT (tenant, stream, name)
-    DO UPDATE SET expected = excluded.expected, due_at = excluded.due_at, set_by = excluded.set_by"""
+    INSERT INTO everlog_timer (tenant, stream, name, expected, due_at, set_by, correlation_id)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (tenant, stream, name) DO UPDATE SET
+        expected = excluded.expected, due_at = excluded.due_at, set_by = excluded.set_by,
+        correlation_id = excluded.correlation_id"""
 _CANCEL = "DELETE FROM everlog_timer WHERE tenant = ? AND stream = ? AND name = ?"
 _FIRED = f"{_CANCEL} AND set_by = ?"
 _FINISHED = "DELETE FROM everlog_timer WHERE tenant = ? AND stream = ?"
@@ -52,8 +56,8 @@ def page(rows: Rows, after: SetTimer | None, limit: int) -> list[SetTimer]:
     """The statement is the same on every database; `rows` runs it."""
     found = rows(_FIRST, [limit]) if after is None else rows(_NEXT, [*after[:4], limit])
     return [
-        SetTimer(due_at, tenant, stream, name, bool(expected), bytes(set_by))
-        for due_at, tenant, stream, name, expected, set_by in found
+        SetTimer(due_at, tenant, stream, name, bool(expected), bytes(set_by), correlation and bytes(correlation))
+        for due_at, tenant, stream, name, expected, set_by, correlation in found
     ]
 
 
@@ -67,7 +71,7 @@ def every(timers: Timers, *, until: int | None = None, page: int = 500) -> Itera
             yield after
 
 
-def note(effects: Effects, stored: StoredEvent, what: Reacted | TimerFired | ExpectationMissed) -> list[int]:
+def note(effects: Effects, stored: StoredEvent, what: Reacted | TimerFired | ExpectationDue) -> list[int]:
     """Keep the table in step with one event of a process; gives when what it sets is due."""
     of = (stored.tenant, stored.stream)
     match what:
@@ -78,10 +82,10 @@ def note(effects: Effects, stored: StoredEvent, what: Reacted | TimerFired | Exp
                 effects.execute(_FINISHED, of)
                 return []
             for alarm in what.alarms:
-                values = (*of, alarm.name, int(alarm.expected), micros(alarm.due_at), stored.id)
+                values = (*of, alarm.name, int(alarm.expected), micros(alarm.due_at), stored.id, stored.correlation_id)
                 effects.execute(_SET, values)
             return [micros(alarm.due_at) for alarm in what.alarms]
-        case TimerFired() | ExpectationMissed():
+        case TimerFired() | ExpectationDue():
             effects.execute(_FIRED, (*of, what.name, UUID(what.set_by).bytes))
             return []
 

@@ -162,8 +162,10 @@ class Shadows(Protocol):
         """Of those that are there."""
         ...
 
-    def swap(self, effects: Effects, name: str, tables: Sequence[str]) -> None:
-        """These tables change places: the shadow's become the log's own, and the other way round. Its checkpoints go.
+    def swap(self, effects: Effects, name: str, tables: Sequence[str], kept: str) -> None:
+        """These tables change places: the shadow's become the log's own, and the other way round.
+
+        Its checkpoints become those of `kept`, the subscription that made what it holds from now on.
 
         Within a transaction of the projection, whose owner alone writes in either place.
         """

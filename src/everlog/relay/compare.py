@@ -86,26 +86,25 @@ class Comparison:
         copy = self._copy(known, holding, last)
         if known.sequence and copy.mark == known.mark and copy.digest != known.digest:
             return last.sequence - 1
+        if not self._follows(known, holding, copy):
+            return min(known.sequence, last.sequence - 1)
         if not holding.forgets and holding.messages != self._expected(known, holding, copy.mark):
             return 0
         return copy
 
     def _copy(self, known: Copy, holding: Holding, last: Held | None) -> Copy:
-        incarnation = self.outgoing.incarnation
         if last is None:
             # A stream that lets messages go may be empty and nothing lost.
             same = holding.forgets and holding.created == known.created
             mark = known.mark if same else Mark(known.first)
-            return Copy(holding.stream, holding.created, 0, 0, mark, incarnation, b"", known.first)
+            return Copy(holding.stream, holding.created, 0, 0, mark, b"", known.first)
         ours = self._ours(last)
         whole = self.outgoing.relay.transform is None
         mark = Mark(ours.stored.position) if whole else Mark(ours.stored.position, ours.part)
         told = digest(last.message)
         if _sent_last(known, holding, last) and told == known.digest:
             mark = known.mark  # also where the relay had no transform then, or another one
-        return Copy(
-            holding.stream, holding.created, last.sequence, holding.messages, mark, incarnation, told, known.first
-        )
+        return Copy(holding.stream, holding.created, last.sequence, holding.messages, mark, told, known.first)
 
     def _is_damaged(self, known: Copy, holding: Holding, last: Held) -> bool:
         """Whether nobody can tell any more that this is what we sent last."""
@@ -138,6 +137,26 @@ class Comparison:
             else:
                 high = middle - 1
         return best
+
+    def _follows(self, known: Copy, holding: Holding, copy: Copy) -> bool:
+        """Whether what lies behind the last message known is what the log gives from there on, each once.
+
+        Their number would not tell, where one is doubled behind it and another lost before.
+        """
+        if holding.created != known.created or not known.sequence or copy.mark < known.mark:
+            return True
+        wanted = [message.id for message in self.between(known.mark, copy.mark)]
+        found = self._behind(known.sequence, copy.sequence)
+        return found == (wanted[-len(found) :] if holding.forgets else wanted)
+
+    def _behind(self, after: int, upto: int) -> list[str]:
+        """The ids of the messages in between: no more than a page, since each page's end is committed."""
+        found: list[str] = []
+        while after < upto and (held := self.sender.held(self.prefix, after)) is not None and held.sequence <= upto:
+            found.append(held.message.id)
+            after = held.sequence
+            self.alive()
+        return found
 
     def _expected(self, known: Copy, holding: Holding, upto: Mark) -> int:
         """How many messages the copy holds if it has no hole; counted from what was known, where that still stands."""

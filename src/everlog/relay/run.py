@@ -52,7 +52,7 @@ class RelayHandler:
         self._clock, self._stopping, self._random = clock, stopping, random or Random()
         self._lease_seconds, self._monotonic, self._crash = lease_seconds, monotonic, crash
         self._copy: Copy | None = None  # as compared with the broker; None: it is to be compared first
-        self._known = Relayed(Copy("", 0, 0, 0, Mark(0), 0, b"", 0))
+        self._known = Relayed(Copy("", 0, 0, 0, Mark(0), b"", 0), 0)
         self._failures, self._next, self._kept_at = 0, 0.0, 0.0
         self._halved = 0  # how often what is sent at once was too much
         self._warned: tuple[str, ...] = ()
@@ -68,8 +68,9 @@ class RelayHandler:
         head = self._store.head()
         source = source_of(head.log_id)
         self._outgoing = Outgoing(self._relay, self._types, source=source, incarnation=head.incarnation)
-        nothing_sent = Copy("", 0, 0, 0, Mark(claim.position), head.incarnation, b"", claim.position)
-        self._known = self._relays.all().get(claim.name) or Relayed(nothing_sent)
+        begun = claim.position
+        nothing_sent = Copy("", 0, 0, 0, Mark(begun), b"", begun)
+        self._known = self._relays.all().get(claim.name) or Relayed(nothing_sent, begun)
         # The row may be a later owner's, if we slept since we claimed; and with our checkpoint that would say that
         # there is what is still to be sent.
         if self._checkpoints.renew(claim, self._lease_seconds) is None:
@@ -147,7 +148,6 @@ class RelayHandler:
             sequence=sequence,
             messages=copy.messages + len(messages),
             mark=Mark(mark.position) if self._relay.transform is None else mark,
-            incarnation=self._outgoing.incarnation,
             digest=digest(messages[-1]),
         )
         return self._copy
@@ -196,7 +196,7 @@ class RelayHandler:
         raise Fenced(claim.name, claim.epoch)
 
     def _commit(self, claim: Claim, at: int, copy: Copy) -> None:
-        known = Relayed(copy, warnings=self._known.warnings)
+        known = Relayed(copy, self._known.begun, warnings=self._known.warnings)
         with self._checkpoints.transaction(claim, at) as effects:
             note(effects, claim.name, known)
         self._known, self._failures = known, 0

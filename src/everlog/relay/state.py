@@ -28,15 +28,18 @@ class Copy(NamedTuple):
     sequence: int
     messages: int
     mark: Mark
-    incarnation: int
     digest: bytes
     first: int
 
 
 class Relayed(NamedTuple):
-    """A relay's row. `refill`: a person wants everything from there on sent again; `trouble` since when, if any."""
+    """A relay's row. It began behind position `begun`, whatever was sent again from a later one on since.
+
+    `refill`: a person wants everything from there on sent again; `trouble` since when, if any.
+    """
 
     copy: Copy
+    begun: int
     refill: int | None = None
     trouble: str = ""
     since: int = 0
@@ -54,8 +57,8 @@ class Relays(Protocol):
 Rows = Callable[[str, Sequence[object]], Sequence[Any]]
 
 _COLUMNS = (
-    "relay", "stream", "created", "sequence", "messages", "position", "part", "incarnation", "digest", "first",
-    "refill", "trouble", "since", "warnings",
+    "relay", "stream", "created", "sequence", "messages", "position", "part", "digest", "first", "begun", "refill",
+    "trouble", "since", "warnings",
 )  # fmt: skip
 _ALL = f"SELECT {', '.join(_COLUMNS)} FROM everlog_relay ORDER BY relay"
 _NOTE = f"""
@@ -74,8 +77,8 @@ def note(effects: Effects, relay: str, relayed: Relayed) -> None:
     effects.execute(
         _NOTE,
         (
-            relay, copy.stream, copy.created, copy.sequence, copy.messages, *mark, copy.incarnation, copy.digest,
-            copy.first, relayed.refill, relayed.trouble, relayed.since, "\n".join(relayed.warnings),
+            relay, copy.stream, copy.created, copy.sequence, copy.messages, *mark, copy.digest, copy.first,
+            relayed.begun, relayed.refill, relayed.trouble, relayed.since, "\n".join(relayed.warnings),
         ),
     )  # fmt: skip
 
@@ -87,13 +90,13 @@ def _relayed(
     messages: int,
     position: int,
     part: int,
-    incarnation: int,
     digest: bytes,
     first: int,
+    begun: int,
     refill: int | None,
     trouble: str,
     since: int,
     warnings: str,
 ) -> Relayed:
-    copy = Copy(stream, created, sequence, messages, Mark(position, part), incarnation, bytes(digest), first)
-    return Relayed(copy, refill, trouble, since, tuple(warnings.splitlines()))
+    copy = Copy(stream, created, sequence, messages, Mark(position, part), bytes(digest), first)
+    return Relayed(copy, begun, refill, trouble, since, tuple(warnings.splitlines()))

@@ -68,7 +68,8 @@ class Handler(Protocol):
         ...
 
     def idle(self, claim: Claim) -> bool:
-        """Called when there is nothing to read; true when it did something and wants to be called again soon."""
+        """Called when there is nothing to read, or something is due; true when it did something and wants to be called
+        again soon."""
         ...
 
 
@@ -232,8 +233,10 @@ class Follower:
                 self._reach(at)
             if at == claim.until:
                 return self._retire(claim, at)
-            # Also between pages that hold nothing for it, of which there may be no end.
-            busy = (at_end or at > claim.position) and self._handler.idle(claim)
+            # Also between pages that hold nothing for it, and when something is due at an end that moves on and on: of
+            # both there may be no end.
+            is_due = head <= at and self._until_due() <= 0
+            busy = (at_end or at > claim.position or is_due) and self._handler.idle(claim)
             if at == claim.position:
                 saved = now
             elif now - saved >= EMPTY_CHECKPOINT_SECONDS:

@@ -36,6 +36,11 @@ def subscription_failed(name: str, reason_at: int, status: str) -> None:
     _logger.error("%s: %s at position %d; see: everlog projection status %s", name, status, reason_at, name)
 
 
+def schedule_waits(schedule: str, what: str) -> None:
+    """The application could not make its event; nothing of it is passed over."""
+    _logger.error("schedule %s: %s, in what makes its event; tried again every minute", schedule, what)
+
+
 def relay_waits(name: str, why: str) -> None:
     """Appends go on; what they appended is sent once the broker takes it."""
     _logger.warning("%s: %s; it waits and tries again", name, why)

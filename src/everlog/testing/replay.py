@@ -12,7 +12,7 @@ from uuid import UUID
 
 from everlog.core.clock import micros
 from everlog.core.envelope import Appended, Place, StoredEvent
-from everlog.core.errors import InvalidInput, Rejected, WrongExpectedVersion
+from everlog.core.errors import IdempotencyConflict, InvalidInput, Rejected, WrongExpectedVersion
 from everlog.core.expect import ANYTHING, Expect
 from everlog.core.ids import derived_id
 from everlog.core.names import DEFAULT_TENANT
@@ -20,7 +20,7 @@ from everlog.domain.codec import Codec
 from everlog.domain.decider import Decider
 from everlog.domain.event import kind_of
 from everlog.domain.recorded import Recorded
-from everlog.process.events import Alarm, CommandRejected, ExpectationMissed, Reacted, TimerFired
+from everlog.process.events import Alarm, CommandRejected, ExpectationDue, ExpectationMissed, Reacted, TimerFired
 from everlog.process.manager import ProcessManager
 from everlog.process.run import Handling
 
@@ -108,7 +108,7 @@ class _Play:
                 self.now = max(self.now, until)
                 return
             self.now = max(self.now, due.due_at)
-            cls: Any = ExpectationMissed if due.alarm.expected else TimerFired
+            cls: Any = ExpectationDue if due.alarm.expected else TimerFired
             self.append(due.stream, cls(due.alarm.name, due.alarm.due_at, due.set_by))
             self._give_waiting()
         raise InvalidInput(f"process manager {self.manager.name!r} sets timers without end: {_LONGEST} fired by then")
@@ -134,8 +134,15 @@ class _Play:
         return iter(list(self.streams.get(name, ())))
 
     def append(
-        self, stream: str, *events: object, expect: Expect = ANYTHING, ids: Sequence[UUID] | None = None
+        self,
+        stream: str,
+        *events: object,
+        expect: Expect = ANYTHING,
+        ids: Sequence[UUID] | None = None,
+        request_id: str | None = None,
     ) -> Appended:
+        if request_id is not None and request_id in self.commanded:
+            raise IdempotencyConflict(f"request id {request_id!r} was used for a command")
         lying = self.streams.setdefault(stream, [])
         if not expect.holds(len(lying)):
             raise WrongExpectedVersion(stream, str(expect), len(lying))
@@ -145,7 +152,7 @@ class _Play:
             stored = _recorded(event, b"", id, self.now, stream, self.tenant, position, len(lying) + 1)
             lying.append(stored)
             self._note(stored)
-            if isinstance(event, TimerFired | ExpectationMissed | CommandRejected):
+            if isinstance(event, TimerFired | ExpectationDue | ExpectationMissed | CommandRejected):
                 self.to_give.append(stored)
         return Appended((Place(0, len(lying)),), self.now)
 
@@ -155,6 +162,10 @@ class _Play:
             raise Rejected(reason)
         self.commanded.setdefault(request_id, Commanded(decider.name, id, command))
         return _Executed((command,))
+
+    def answer(self, request_id: str) -> Recorded[Any] | None:
+        """Commands are taken down and not decided, so there is none."""
+        return None
 
     def _note(self, event: Recorded[Any]) -> None:
         match event.data:
@@ -167,7 +178,7 @@ class _Play:
                     )
                 if what.finished:
                     self.timers = {key: one for key, one in self.timers.items() if one.stream != event.stream}
-            case TimerFired(name=name) | ExpectationMissed(name=name):
+            case TimerFired(name=name) | ExpectationDue(name=name):
                 self.timers.pop((event.stream, name), None)
 
     def _give_waiting(self) -> None:

@@ -12,7 +12,16 @@ from everlog.adapters.nats.receiving import Pull, forget, settle, tell
 from everlog.adapters.nats.sending import batches, cut, publish
 from everlog.adapters.nats.settings import NatsSettings
 from everlog.adapters.nats.streams import describe, held, holding, risks
-from everlog.relay.contract import BrokerUnavailable, Consumer, DeadLetter, Delivered, Held, Holding, Message
+from everlog.relay.contract import (
+    BrokerMoved,
+    BrokerUnavailable,
+    Consumer,
+    DeadLetter,
+    Delivered,
+    Held,
+    Holding,
+    Message,
+)
 
 T = TypeVar("T")
 
@@ -28,9 +37,10 @@ class NatsBroker:
         self._connection = Connection(settings)
         self._pulls: dict[Consumer, Pull] = {}
         self._risks: tuple[float, tuple[str, ...]] | None = None
+        self._looked: Client | None = None  # over which connection it was asked last what the broker holds
 
     def holds(self, prefix: str) -> Holding:
-        found = self._run(lambda client: holding(client, self.settings, prefix))
+        found = self._run(lambda client: self._look(client, prefix))
         return found._replace(warnings=self._warnings())
 
     def publish_batch(self, prefix: str, messages: Sequence[Message], *, after: int) -> int:
@@ -82,8 +92,18 @@ class NatsBroker:
     def close(self) -> None:
         self._connection.close()
 
+    async def _look(self, client: Client, prefix: str) -> Holding:
+        self._looked = client
+        return await holding(client, self.settings, prefix)
+
     def _publish(self, prefix: str, batch: Sequence[Message], after: int) -> int:
-        return self._run(lambda client: publish(client, self.settings.stream, prefix, batch, after))
+        return self._run(lambda client: self._send(client, prefix, batch, after))
+
+    async def _send(self, client: Client, prefix: str, batch: Sequence[Message], after: int) -> int:
+        # A sequence is a fence in one life of the stream, and while a connection was away another may have begun.
+        if self._looked not in (None, client):
+            raise BrokerMoved("the connection is a new one: what the broker holds is to be looked at first")
+        return await publish(client, self.settings.stream, prefix, batch, after)
 
     def _pull(self, consumer: Consumer) -> Pull:
         return self._pulls.setdefault(consumer, Pull(consumer))

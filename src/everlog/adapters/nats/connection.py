@@ -35,6 +35,16 @@ class ApiError(Exception):
         self.code, self.status = code, status
 
 
+class _Client(Client):
+    """Says nothing to a server that cannot keep it to itself, where the URL says `tls://`; nats-py would go on."""
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        wanted = self._current_server is not None and self._current_server.uri.scheme == "tls"
+        if initial_connection and wanted and not info.get("tls_required"):
+            raise errors.SecureConnRequiredError
+        await super()._process_info(info, initial_connection)
+
+
 class Connection:
     """Runs coroutines that are given a connected client."""
 
@@ -82,7 +92,7 @@ class Connection:
             return self._client
 
     async def _connect(self) -> Client:
-        settings, client = self._settings, Client()
+        settings, client = self._settings, _Client()
         if settings.credentials is not None and find_spec("nkeys") is None:
             raise Misconfigured("credentials=… in the broker's URL needs the package nkeys: pip install nkeys")
         try:
@@ -102,6 +112,9 @@ class Connection:
                     token=settings.token,
                     user_credentials=settings.credentials,
                 )
+        except errors.SecureConnRequiredError as error:
+            await _close(client)
+            raise Misconfigured(f"{self._place()} does not insist on TLS: set it up there, or write nats://") from error
         except _AUTHORIZATION as error:
             raise BrokerUnavailable(f"{self._place()} refuses us: {_told(error)}") from error
         except _TROUBLE as error:

@@ -23,7 +23,6 @@ class NatsSettings:
     servers: tuple[str, ...]
     stream: str
     monitors: tuple[tuple[str, int], ...]
-    is_tls: bool = False
     user: str | None = None
     password: str | None = None
     token: str | None = None
@@ -56,7 +55,6 @@ class NatsSettings:
                 if told
                 else [(host, MONITOR_PORT) for host, _ in pairs]
             ),
-            is_tls=parts.scheme == "tls",
             user=unquote(user) or None,
             password=unquote(password) or None,
             token=options.get("token"),

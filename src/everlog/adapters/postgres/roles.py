@@ -53,6 +53,8 @@ _PASSED = """
         has_table_privilege(r.oid, c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE, TRIGGER')
     FROM pg_class c, pg_roles r WHERE c.oid = ANY(%s::regclass[]) AND r.rolname = %s ORDER BY c.relname"""
 _OPEN_TABLES = """SELECT relname FROM pg_class WHERE oid = ANY(%s::regclass[]) AND NOT relrowsecurity ORDER BY 1"""
+_INVOKER = 150000
+"""The version that brought views which see what their reader may see."""
 _VIEWS = """
     SELECT DISTINCT v.oid::regclass::text, v.relkind = 'm' FROM pg_depend d
     JOIN pg_rewrite w ON w.oid = d.objid AND d.classid = 'pg_rewrite'::regclass
@@ -180,7 +182,8 @@ def _examine_tables(connection: Connection) -> Iterator[Finding]:
             "row-level security", "problem", f"off on {table}", f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"
         )
     for view, copied in connection.execute(_VIEWS, (list(ENGINE),)):
-        advice = "grant it to nobody" if copied else f"ALTER VIEW {view} SET (security_invoker = true)"
+        closes = not copied and connection.info.server_version >= _INVOKER
+        advice = f"ALTER VIEW {view} SET (security_invoker = true)" if closes else "grant it to nobody"
         yield Finding("view", "warning", f"{view} shows every tenant's rows to whoever may read it", advice)
 
 

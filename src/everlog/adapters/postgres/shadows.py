@@ -99,7 +99,7 @@ class PostgresShadows:
     def names(self) -> list[str]:
         return [name for (name,) in self._log.rows(_NAMES)]
 
-    def swap(self, effects: Effects, name: str, tables: Sequence[str]) -> None:
+    def swap(self, effects: Effects, name: str, tables: Sequence[str], kept: str) -> None:
         place, aside = quoted(_schema(name)), quoted(f"{_schema(name)}_aside")
         effects.execute(f"CREATE SCHEMA {aside}")
         for table in tables:
@@ -126,6 +126,8 @@ class PostgresShadows:
                 effects.execute(f"GRANT {right} ON {live}.{table} TO {'PUBLIC' if everybody else quoted(role)}")
         effects.execute(f"DROP SCHEMA {aside}")
         effects.execute(f"DELETE FROM {place}.everlog_subscription")
+        copied = f"INSERT INTO {place}.everlog_subscription SELECT * FROM everlog_subscription WHERE subscription = ?"
+        effects.execute(copied, (kept,))
 
 
 @contextmanager

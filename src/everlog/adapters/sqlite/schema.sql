@@ -200,6 +200,7 @@ CREATE TABLE everlog_timer (
     expected INTEGER NOT NULL,  -- 1: something is expected by then
     due_at   INTEGER NOT NULL,
     set_by   BLOB NOT NULL,     -- the event that set it
+    correlation_id BLOB,
     PRIMARY KEY (tenant, stream, name)
 ) STRICT, WITHOUT ROWID;
 
@@ -276,9 +277,9 @@ CREATE TABLE everlog_relay (
     messages    INTEGER NOT NULL,
     position    INTEGER NOT NULL,
     part        INTEGER NOT NULL,
-    incarnation INTEGER NOT NULL,
     digest      BLOB NOT NULL,
     first       INTEGER NOT NULL,  -- behind here the copy begins
+    begun       INTEGER NOT NULL,  -- behind here the relay began
     refill      INTEGER,           -- a person wants what lies from there on sent again
     trouble     TEXT NOT NULL,
     since       INTEGER NOT NULL,

@@ -74,25 +74,27 @@ class SqliteShadows:
         files = [path.name for path in self._log.path.parent.iterdir() if path.name.startswith(start)]
         return sorted(name.removeprefix(start) for name in files if not name.endswith((*_OTHERS, _KEPT)))
 
-    def swap(self, effects: Effects, name: str, tables: Sequence[str]) -> None:
+    def swap(self, effects: Effects, name: str, tables: Sequence[str], kept: str) -> None:
         live: Connection = effects.connection
         shadow, aside = self.open(name), self.open(f"{name}{_KEPT}", fresh=True)
         try:
-            with aside.connections.committing() as kept:
+            with aside.connections.committing() as old:
                 # A version may have tables that another one has not: those stay where they are.
                 tables = [table for table in tables if _is_there(shadow.connections, table)]
                 both = [table for table in tables if _is_there_on(live, table)]
                 for table in both:
-                    _move(live, kept, table)
-            with shadow.connections.committing() as new, aside.connections.committing() as kept:
+                    _move(live, old, table)
+            with shadow.connections.committing() as new, aside.connections.committing() as old:
                 for table in tables:
                     _move(new, live, table)
                     if table in both:
-                        _move(kept, new, table)
+                        _move(old, new, table)
                     else:
                         new.execute(f"DROP TABLE main.{quoted(table)}")
-                # A transaction of the log that fails after this leaves a shadow that says it was never built.
+                # Two files: where the log's transaction fails after this, the shadow says that it holds what serves.
                 new.execute("DELETE FROM main.everlog_subscription")
+                for row in live.execute("SELECT * FROM main.everlog_subscription WHERE subscription = ?", (kept,)):
+                    new.execute(f"INSERT INTO main.everlog_subscription VALUES ({', '.join('?' * len(row))})", row)
         finally:
             shadow.close()
             aside.drop()

@@ -15,11 +15,12 @@ import pytest
 from everlog.core.clock import moment
 from everlog.core.envelope import StoredEvent
 from everlog.core.ids import derived_id
-from everlog.process.events import Alarm, ExpectationMissed, Reacted, TimerFired
+from everlog.process.events import Alarm, ExpectationDue, Reacted, TimerFired
 from everlog.process.timers import SetTimer, Timers, clear, every, note
 from everlog.subscription.contract import Checkpoints
 
 SECOND = 1_000_000
+CAUSE = b"c" * 16
 
 
 class Timing(Protocol):
@@ -49,12 +50,12 @@ def timing_conformance(open: Callable[[Path], Timing]) -> type:
     return TimingConformance
 
 
-def _noted(timing: Timing, *events: Reacted | TimerFired | ExpectationMissed, stream: str = "p-1") -> list[bytes]:
+def _noted(timing: Timing, *events: Reacted | TimerFired | ExpectationDue, stream: str = "p-1") -> list[bytes]:
     """Note them as events of one process, each with an id of its own."""
     ids = [derived_id("acme", stream, repr(event)) for event in events]
     with _transaction(timing) as effects:
         for id, event in zip(ids, events, strict=True):
-            stored = StoredEvent(1, "acme", stream, 1, id, "process.reacted", 1, 0, 0, None, None, None, b"", None)
+            stored = StoredEvent(1, "acme", stream, 1, id, "process.reacted", 1, 0, 0, None, CAUSE, None, b"", None)
             note(effects, stored, event)
     return ids
 
@@ -79,8 +80,8 @@ def test_timers_are_read_by_due_time_and_come_back_as_they_were_set(timing: Timi
     [late] = _noted(timing, _set(("late", 9), expected=True))
     [soon] = _noted(timing, _set(("soon", 3)), stream="p-2")
     assert list(every(timing.timers)) == [
-        SetTimer(3 * SECOND, "acme", "p-2", "soon", False, soon),
-        SetTimer(9 * SECOND, "acme", "p-1", "late", True, late),
+        SetTimer(3 * SECOND, "acme", "p-2", "soon", False, soon, CAUSE),
+        SetTimer(9 * SECOND, "acme", "p-1", "late", True, late, CAUSE),
     ]
 
 
@@ -95,7 +96,7 @@ def test_pages_of_timers_go_on_where_the_last_one_ended(timing: Timing) -> None:
 def test_a_timer_of_the_same_name_takes_the_place_of_the_other(timing: Timing) -> None:
     _noted(timing, _set(("a", 3)))
     [second] = _noted(timing, _set(("a", 5), expected=True))
-    assert list(every(timing.timers)) == [SetTimer(5 * SECOND, "acme", "p-1", "a", True, second)]
+    assert list(every(timing.timers)) == [SetTimer(5 * SECOND, "acme", "p-1", "a", True, second, CAUSE)]
 
 
 def test_a_cancelled_timer_is_gone_and_no_other(timing: Timing) -> None:
@@ -110,7 +111,7 @@ def test_what_fired_is_gone_unless_it_was_set_anew(timing: Timing) -> None:
     due = moment(3 * SECOND)
     _noted(timing, *(TimerFired(name, due, str(UUID(bytes=first))) for name in ("a", "b")))
     assert [(one.name, one.set_by) for one in every(timing.timers)] == [("b", second)]
-    _noted(timing, ExpectationMissed("b", due + timedelta(seconds=2), str(UUID(bytes=second))))
+    _noted(timing, ExpectationDue("b", due + timedelta(seconds=2), str(UUID(bytes=second))))
     assert _names(timing) == []
 
 

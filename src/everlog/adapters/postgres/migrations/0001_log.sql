@@ -161,6 +161,7 @@ CREATE TABLE everlog_timer (
     expected bigint NOT NULL,  -- 1: something is expected by then
     due_at   bigint NOT NULL,
     set_by   bytea NOT NULL,   -- the event that set it
+    correlation_id bytea,
     PRIMARY KEY (tenant, stream, name)
 );
 
@@ -237,9 +238,9 @@ CREATE TABLE everlog_relay (
     messages    bigint NOT NULL,
     position    bigint NOT NULL,
     part        bigint NOT NULL,
-    incarnation bigint NOT NULL,
     digest      bytea NOT NULL,
     first       bigint NOT NULL,  -- behind here the copy begins
+    begun       bigint NOT NULL,  -- behind here the relay began
     refill      bigint,           -- a person wants what lies from there on sent again
     trouble     text NOT NULL,
     since       bigint NOT NULL,

@@ -105,13 +105,14 @@ def test_tables_change_places(place: Place) -> None:
         "INSERT INTO seat VALUES ('new', 'ann')",
     )
     for values, other in ((("new", "ann"), ("old",)), (("old",), ("new", "ann"))):
-        with place.checkpoints.transaction(owned(place.checkpoints), 3) as effects:
-            place.shadows.swap(effects, "next", ["seat"])
+        claim = owned(place.checkpoints)
+        with place.checkpoints.transaction(claim, 3) as effects:
+            place.shadows.swap(effects, "next", ["seat"], claim.name)
         for where, expected in ((place, values), (beside, other)):
             shape = where.tables.shape("seat")
             assert shape is not None
             assert [row.values for row in where.tables.page(shape, None, None, 9)] == [expected]
-        assert beside.checkpoints.progress() == []
+        assert [(one.name, one.position) for one in beside.checkpoints.progress()] == [(claim.name, 3)]
     run(place.checkpoints, INDEX, "INSERT INTO seat VALUES ('more')", at=3)
     beside.drop()
     assert _seats(place) == ["more", "old"]
@@ -122,7 +123,7 @@ def test_a_change_of_places_that_fails_leaves_the_log_as_it_was(place: Place) ->
     beside = place.shadows.open("next")
     run(beside.checkpoints, SEAT, INDEX, "INSERT INTO seat VALUES ('new')")
     with pytest.raises(ZeroDivisionError), place.checkpoints.transaction(owned(place.checkpoints), 0) as effects:
-        place.shadows.swap(effects, "next", ["seat"])
+        place.shadows.swap(effects, "next", ["seat"], "kept")
         raise ZeroDivisionError
     assert _seats(place) == ["old"]
     run(place.checkpoints, INDEX, "INSERT INTO seat VALUES ('more')")
