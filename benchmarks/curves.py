@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from benchmarks import postgres
-from benchmarks.inputs import TENANT, new_order, url
+from benchmarks.inputs import TENANT, database_of, new_order, url
 from benchmarks.one import Sizes, StoreName
 from benchmarks.orders import orders
 from benchmarks.rounds import Measured, missing, take_turns, work_together
@@ -119,6 +119,8 @@ def growth(inputs: Path, how: Range) -> dict[str, Curves]:
         folder, filled = _folder(inputs, f"grown{len(line)}-{store}"), 0
         for size in how.grown:
             filled = _fill(url(folder, store), size, name)
+            if store == "postgres":  # else its autovacuum works on what was filled, on one of the cores
+                postgres.settle(database_of(folder))
             found = work_together(case + ("@postgres" if store == "postgres" else ""), 1, inputs, how.sizes(), folder)
             if found is not None:
                 for panel, figure in zip(panels.values(), (1e6 / found.rate, found.p50 * 1000), strict=True):

@@ -58,7 +58,7 @@ def database(name: str) -> str:
 
 
 def settle(name: str) -> None:
-    """After filling: nothing is left to be tidied while the cases that read are measured."""
+    """After filling: nothing is left to be tidied while something is measured."""
     with psycopg.connect(database(name), autocommit=True) as connection:
         connection.execute("VACUUM (FREEZE, ANALYZE)")
         connection.execute("CHECKPOINT")

@@ -151,6 +151,16 @@ def test_a_worker_gives_up_on_a_broker_that_is_down_too(log: Path, line: list[st
     assert "127.0.0.1:1 cannot be reached" in ran.err
 
 
+def test_a_worker_that_gives_up_on_a_broker_has_done_all_else(log: Path) -> None:
+    shop = log / "shop.py"
+    told = shop.read_text().replace("Relay, event", "Relay, event, processor").replace("0.2))", "0.2), tell)")
+    slow = '@processor("tell", on=Placed, concurrency=1)\ndef tell(e):\n    __import__("time").sleep(0.5)\n\n\n'
+    shop.write_text(told.replace("platform =", f"{slow}platform ="))
+    ran = here("worker", "--once", "--lease", "0.4", "--broker", NOWHERE, "--json")
+    assert ran.code == 7
+    assert {one["name"]: one["position"] for one in ran.data} == {"orders-out": "0", "tell": "5"}
+
+
 def test_once_gives_up_on_a_broker_that_is_down_and_says_so(log: Path) -> None:
     ran = here("relay", "run", "--once", "--lease", "1", "--broker", NOWHERE)
     assert ran.code == 7

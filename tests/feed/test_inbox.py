@@ -193,6 +193,19 @@ def test_what_led_to_nothing_once_leads_to_nothing_when_it_comes_again(partner: 
         assert letters(partner, log) == []
 
 
+def test_one_id_that_asks_for_two_things_is_a_dead_letter_also_when_the_first_led_to_nothing(
+    partner: Partner, url: str
+) -> None:
+    asleep.add(True)
+    with partner.fed(url, partner.inbox()) as log:
+        partner.structured("1", "o-1", {"cents": 700})
+        eventually(lambda: list(log.tenant().events(InboxChangedNothing)))
+        partner.structured("1", "o-2", {"cents": 700})
+        [(_, told)] = eventually(lambda: letters(partner, log))
+        assert "IdempotencyConflict" in told
+        quiet(log)
+
+
 def test_one_id_that_asks_for_two_things_is_a_dead_letter(partner: Partner, url: str) -> None:
     with partner.fed(url, partner.inbox()) as log:
         partner.structured("1", "o-1", {"cents": 700})

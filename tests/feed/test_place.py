@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
+from everlog.adapters.nats.connection import api
+from everlog.app.brokers import open_broker
 from everlog.core.errors import SubscriptionFailed
 from everlog.feed.stream import NOTHING_READ, Place, position_in
 from everlog.processing.contract import Feed
@@ -26,11 +29,11 @@ def positions(fetched: list[Delivered]) -> list[int]:
 
 def test_what_is_in_hand_is_not_handed_out_again_while_it_is_extended(copy: Copy) -> None:
     copy.send(events(1, 3))
-    one = place(copy, ack_seconds=0.3)
+    one = place(copy, ack_seconds=1.0)
     one.opened("seen", None)
     fetched = one.fetch(1)
     assert positions(fetched) == [1, 2, 3]
-    until = time.monotonic() + 1.0
+    until = time.monotonic() + 3.0
     while time.monotonic() < until:
         one.extend(fetched)
         assert one.fetch(0.05) == []
@@ -87,6 +90,74 @@ def test_a_number_that_is_left_out_is_nothing_where_the_oldest_is_still_there(na
         copy.cut(10)
         copy.send(events(11, 12))  # at 13 and 14 now
         assert positions(one.fetch(1)) == [11, 12]
+
+
+def others(copy: Copy, first: int, last: int) -> None:
+    """The relay's messages of another type."""
+    for event in events(first, last):
+        made = copy.message(event)
+        copy.send_messages([replace(made, subject=made.subject.replace("counted", "noted"))])
+
+
+def narrow(copy: Copy) -> Place:
+    """With a use for one type alone."""
+    subject = copy.message(events(1, 1)[0]).subject
+    made = Place(copy.broker, copy.relay, [subject], page=10, ack_seconds=30.0)
+    made.begin("tests-1")
+    return made
+
+
+def test_what_a_place_has_no_use_for_may_go(nats: Cluster) -> None:
+    """A type that is rarer than what the stream keeps."""
+    with Copy.at(nats.url("RARELY", max_bytes="20000")) as copy:
+        copy.send(events(1, 5))
+        one = narrow(copy)
+        one.opened("seen", None)
+        assert positions(one.fetch(1)) == [1, 2, 3, 4, 5]
+        for first in (6, 106, 206):
+            others(copy, first, first + 99)
+            assert one.fetch(0.05) == []
+            one._look_at = 0.0
+            assert one.passed() == (first + 99, first + 99)
+        copy.send(events(306, 306))
+        assert positions(one.fetch(1)) == [306]
+        assert one.passed() is None  # it was asked a moment ago
+
+
+def test_a_place_goes_on_where_the_oldest_message_follows_what_was_seen(nats: Cluster) -> None:
+    with Copy.at(nats.url("NEXTLY", max_bytes="200000")) as copy:
+        copy.send(events(1, 5))
+        one = narrow(copy)
+        one.opened("seen", None)
+        one.fetch(1)
+        others(copy, 6, 6)
+        copy.send(events(7, 7))
+        one._broker._run(lambda client: api(client, "STREAM.PURGE.NEXTLY", {"seq": 6}))  # type: ignore[attr-defined]
+        assert positions(one.fetch(1)) == [7]
+
+
+def test_a_refill_is_read_from_its_beginning_where_something_was_let_go_of(nats: Cluster) -> None:
+    with Copy.at(nats.url("AGAIN", max_bytes="20000")) as copy:
+        copy.send(events(1, 10))
+        one = narrow(copy)
+        one.opened("seen", None)
+        stream, created = one.life
+        feed = Feed("s", 1, stream, created, 10, 10, 10, 0)
+        copy.send(events(11, 400))
+        with pytest.raises(SubscriptionFailed, match="--from 10"):
+            one.opened("seen", feed)
+        copy.cut(0)
+        copy.send(events(10, 30))
+        assert one.opened("seen", feed) == 0
+        assert positions(one.fetch(1)) == list(range(10, 20))
+
+
+def test_a_broker_that_is_set_up_wrongly_is_waited_out(copy: Copy) -> None:
+    one = Place(open_broker(copy.url.replace("nats://", "tls://")), copy.relay, ["a.>"], page=10, ack_seconds=30.0)
+    one.begin("tests-1")
+    assert one.opened("seen", None) is None
+    assert "does not insist on TLS" in str(one.trouble)
+    assert one.pause() > 0
 
 
 def test_a_stream_that_is_cut_behind_the_place_is_read_from_its_beginning(copy: Copy) -> None:

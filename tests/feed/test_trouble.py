@@ -146,18 +146,20 @@ def test_messages_that_the_broker_let_go_of_unseen_are_missed(nats: Cluster, url
             copy.send(events(first, first + 19))
         with copy.fed(platform, url) as log:
             eventually(lambda: progress_of(log, "seen").status == "failed")
-            assert "everlog relay refill forgetful --from 11" in progress_of(log, "seen").error
+            assert "everlog relay refill forgetful --from 10" in progress_of(log, "seen").error
     assert len(seen.positions) == 10
 
 
 def test_what_somebody_else_fetched_in_our_name_is_read_all_the_same(copy: Copy, url: str) -> None:
-    go_on, seen = threading.Event(), Seen()
+    holds, go_on, seen = threading.Event(), threading.Event(), Seen()
 
     def hold(e: Recorded[Counted]) -> None:
+        holds.set()
         assert go_on.wait(30)
 
     copy.send(events(1, 2))
     with copy.fed(Platform(url, seen.processor(hold)), url) as log:
+        assert holds.wait(30)
         claim = eventually(lambda: [one for one in log.store.checkpoints.progress() if one.owner])[0]
         fed = log.worker.feeding  # type: ignore[union-attr]
         name = eventually(lambda: fed._pages["seen"].place._consumer).name  # type: ignore[union-attr]

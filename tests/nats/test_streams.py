@@ -68,6 +68,16 @@ def test_over_a_new_connection_nothing_is_published_before_a_look(nats: Cluster,
         assert broker.publish_batch(name, [Message(f"{name}.a", "2", {}, b"{}")], after=1) == 2
 
 
+def test_the_look_of_one_relay_is_none_of_another(nats: Cluster, name: str) -> None:
+    with opened(nats, name) as broker:
+        for prefix in (f"{name}a", f"{name}b"):
+            broker.holds(prefix)
+        broker._connection.run(lambda client: client.close())
+        broker.holds(f"{name}a")
+        with pytest.raises(BrokerMoved, match="to be looked at first"):
+            broker.publish_batch(f"{name}b", [Message(f"{name}b.x", "1", {}, b"{}")], after=0)
+
+
 def test_a_server_without_tls_is_refused_where_the_url_says_tls(nats: Cluster, name: str) -> None:
     url = nats.url(name.upper()).replace("nats://", "tls://ann:secret@")
     with closing(NatsBroker(NatsSettings.from_url(url))) as broker, pytest.raises(Misconfigured, match="insist on TLS"):

@@ -91,6 +91,11 @@ class ReportDue:
     at: datetime
 
 
+@event("report.noted")
+class Noted:
+    text: str
+
+
 def due(log: Log, tenant: str = "acme") -> list[datetime]:
     return [e.data.due_at for e in log.tenant(tenant).events(ScheduleOccurred)]
 
@@ -185,6 +190,42 @@ def test_processors_and_processes_follow_a_schedule_by_an_event_of_their_own(url
 def test_what_makes_no_event_is_refused_when_the_platform_is_built(make: Callable[[datetime], object]) -> None:
     with pytest.raises(Misconfigured, match="schedule 'report': what its event= makes of a moment cannot be appended"):
         Platform("memory:", Schedule("report", cron="0 2 * * *", event=make), ReportDue)
+
+
+def test_what_makes_events_is_asked_for_moments_alone() -> None:
+    told = {9: "in the morning", 17: "in the evening"}
+    daily = Schedule("report", cron="0 9,17 * * *", event=lambda at: Noted(told[at.hour]))
+    Platform("memory:", daily, Noted)
+
+
+def test_in_the_hour_that_is_repeated_nothing_comes_that_is_over() -> None:
+    schedule = Schedule("report", cron="30 2 * * *", zone="Europe/Berlin")
+    after = datetime(2026, 10, 25, 1, 10, tzinfo=UTC)  # the second 02:10
+    assert next(schedule.moments(after)) == datetime(2026, 10, 26, 1, 30, tzinfo=UTC)
+
+
+def large(size: int) -> Schedule:
+    """Each moment is an event of so many bytes."""
+    return Schedule("large", cron="0 * * * *", tenant="acme", event=lambda at: Noted("x" * size), catch_up="each")
+
+
+def test_missed_moments_come_in_as_many_batches_as_they_need(url: str) -> None:
+    clock = Clock(NOON + MINUTE)
+    with Platform("memory:", large(15_000), Noted).open(url, worker=True, lease_seconds=LEASE, clock=clock) as log:
+        begun(log)
+        clock.now += timedelta(hours=100)
+        eventually(lambda: len(list(log.tenant("acme").events(Noted))) == 100)
+
+
+def test_an_event_that_is_too_large_holds_up_its_schedule_alone(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock(NOON + MINUTE)
+    platform = Platform("memory:", large(300_000), Schedule("report", cron="0 * * * *", tenant="acme"), Noted)
+    with platform.open(url, worker=True, lease_seconds=LEASE, clock=clock) as log:
+        eventually(lambda: len(list(log.tenant("acme").events(ScheduleBegun))) == 2)
+        clock.now += timedelta(hours=1)
+        eventually(lambda: due(log))
+        eventually(lambda: "schedule large: InvalidInput" in caplog.text)
+        assert list(log.tenant("acme").events(Noted)) == []
 
 
 def test_an_event_that_cannot_be_made_holds_up_its_schedule_alone(url: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ import pytest
 from everlog import (
     Action,
     Appended,
+    CommandRejected,
     Compensate,
     Decider,
     Do,
@@ -30,11 +31,13 @@ from everlog import (
     TimerFired,
     event,
     upcast,
+    upcast_drop,
 )
 from everlog.process import timers
 from everlog.process.events import Reacted
 from everlog.process.run import Handling
 from everlog.process.timekeeper import NAME
+from everlog.store.contract import Release
 from tests.following.parts import LEASE, SECONDS, eventually, on_both
 from tests.process.parts import (
     DAY,
@@ -551,3 +554,90 @@ def test_what_was_done_long_ago_needs_no_class_any_more(url: str) -> None:
         again(log, "parcel", clock)
         assert parked(log) == []
         assert moves(log) == ["shelf", "van"]
+
+
+@on_both
+def test_a_process_goes_on_behind_an_event_of_its_own_that_was_dropped(url: str) -> None:
+    clock = Clock()
+    with opened(url, clock) as log:
+        log.tenant("acme").append("order-p", Placed("p"))
+        quiet(log, clock)
+        clock.now += 10 * MINUTE
+        quiet(log, clock)
+        assert types(log, "parcel-p")[-1] == "parcel.waited"
+
+    manager = ProcessManager("parcel", does=[boxes])
+    manager.on_timer("ask")(lambda state, e: [])
+
+    @manager.on(TakenIn, key=lambda e: e.data.parcel)
+    def taken_in(state: None, e: Recorded[TakenIn]) -> list[Action]:
+        return [Do(boxes, "p", Move("p", "home"))]
+
+    later = Platform("memory:", boxes, manager, Placed, upcast_drop("parcel.waited", 1))
+    with later.open(url, worker=True, lease_seconds=LEASE, clock=clock) as log:
+        log.tenant("acme").append("order-p", TakenIn("p"))
+        quiet(log, clock)
+        assert (moves(log)[-1], parked(log)) == ("home", [])
+
+
+class Slept:
+    """A session behind whose first append an owner that slept comes to its end."""
+
+    def __init__(self, session: Session, then: Callable[[], object]) -> None:
+        self._session, self._then = session, [then]
+        self.tenant, self.stream, self.execute = session.tenant, session.stream, session.execute
+        self.answer = session.answer
+
+    def acting(self, **acting: Any) -> Slept:
+        return self
+
+    def append(self, stream: str, *events: object, **more: Any) -> Appended:
+        answer = self._session.append(stream, *events, **more)
+        while self._then:
+            self._then.pop()()
+        return answer
+
+
+def test_what_an_owner_that_slept_saw_rejected_is_not_taken_back(url: str) -> None:
+    manager = ProcessManager("parcel", does=[boxes])
+
+    @manager.on(Placed, key=lambda e: e.data.parcel)
+    def placed(state: None, e: Recorded[Placed]) -> list[Action]:
+        return [Do(boxes, "b", Move("b", "shelf"), undo=Move("b", "stock"))]
+
+    @manager.on(Cancelled, key=lambda e: e.data.parcel)
+    def cancelled(state: None, e: Recorded[Cancelled]) -> list[Action]:
+        return [Compensate()]
+
+    def dies() -> None:
+        raise KeyboardInterrupt
+
+    with shipping(manager).open(url) as log:
+        acme, handling = log.tenant("acme"), Handling(manager.rules)
+        acme.append("order-p", Placed("p"), Cancelled("p"))
+        first, second = acme.events(Placed, Cancelled)
+        with pytest.raises(KeyboardInterrupt):
+            handling(first, Slept(acme, dies))
+        [reacted] = acme.events(Reacted)
+        what = CommandRejected(str(reacted.id), 0, "box", "b", reacted.data.commands[0].command, "closed", {})
+        request = f"process {reacted.id} 0"
+        handling(second, Slept(acme, lambda: acme.append("parcel-p", what, request_id=request)))
+        assert moves(log) == []
+
+
+@on_both
+def test_a_timer_that_fired_and_whose_event_was_let_go_of_does_not_stay_in_the_table(url: str) -> None:
+    clock = Clock()
+    with opened(url, clock) as log:
+        log.tenant("acme").append("order-p", Placed("p"))
+        quiet(log, clock)
+        clock.now += 10 * MINUTE
+        quiet(log, clock)
+        [fired] = log.tenant("acme").events(TimerFired)
+        log.store.release(Release((fired.position,), "archive", "it is old"))
+        before = log.head().position
+        again(log, NAME, clock)
+        assert [(one.name, one.due_at > clock()) for one in timers.every(log.store.timers)] == [
+            ("taken in", True), ("ask", True)
+        ]  # fmt: skip
+        assert log.head().position == before

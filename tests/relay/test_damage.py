@@ -16,6 +16,7 @@ from everlog.relay.compare import Comparison
 from everlog.relay.contract import Broker, Message
 from everlog.relay.routing import Outgoing, relayed
 from everlog.relay.run import source_of
+from everlog.relay.state import Mark
 from everlog.testing.nats import Cluster
 from tests.following.parts import LEASE
 from tests.relay.parts import (
@@ -306,6 +307,35 @@ def test_one_lost_before_and_one_doubled_behind_do_not_make_up_for_each_other(
     with platform.open() as log:
         copy = comparison(log, platform, broker).mend(known, broker.holds("out"))
     assert (copy.sequence, copy.mark.position, broker.holds("out").messages) == (0, 0, 0)
+
+
+def test_a_row_that_fits_by_its_number_alone_is_not_counted_from(url: str, own_nats: Cluster, connect: Connect) -> None:
+    """As after another relay in the stream moved the numbers: nothing of what is sound is removed."""
+    platform, broker = shop(url, relay_of("out")), connect(own_nats.url("EVENTS"))
+    filled(platform, own_nats, broker)
+    with platform.open() as log:
+        known = relay_lags(log.store)[0].relayed.copy  # type: ignore[union-attr]
+        stale = known._replace(sequence=30, mark=Mark(20), messages=20, digest=b"of another")
+        assert comparison(log, platform, broker).mend(stale, broker.holds("out")) == known
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_a_hole_behind_what_is_known_is_damage_where_a_stream_keeps_all(
+    url: str, own_nats: Cluster, connect: Connect, forgets: bool
+) -> None:
+    options = {"max_bytes": "1000000"} if forgets else {}
+    platform, broker = shop(url, relay_of("out")), connect(own_nats.url("EVENTS", **options))
+    target = own_nats.url("EVENTS", **options)
+    with platform.open(worker=True, relays_to=target, lease_seconds=LEASE) as log:
+        counted(log, range(15))
+        whole(log, platform, broker)
+        known = relay_lags(log.store)[0].relayed.copy  # type: ignore[union-attr]
+        counted(log, range(15, 40))
+        whole(log, platform, broker)
+    take_one_from_the_middle(own_nats, broker)
+    with platform.open() as log:
+        copy = comparison(log, platform, broker).mend(known, broker.holds("out"))
+    assert copy.sequence == (40 if forgets else 15)
 
 
 def comparison(log: Log, platform: Platform, broker: Broker) -> Comparison:

@@ -45,7 +45,8 @@ def refill(backend: Backend, name: str, position: int | None = None) -> int:
     lag = next((one for one in relay_lags(backend) if one.progress.name == name), None)
     if lag is None or lag.relayed is None:
         raise NotFound(f"no relay {name!r} has sent anything from this log: `everlog relay list` shows them")
-    wanted = lag.relayed.begun + 1 if position is None else position
+    copy = lag.relayed.copy
+    wanted = min(lag.relayed.begun, copy.first) + 1 if position is None else position
     last = lag.progress.position
     if not 1 <= wanted <= last + 1:
         raise InvalidInput(f"relay {name!r} has come to position {last}: it can be refilled from 1 to {last + 1}")

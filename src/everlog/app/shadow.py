@@ -46,10 +46,6 @@ class _Place(Protocol):
 
     def drop(self) -> None: ...
 
-    def check(self, serving: int) -> None:
-        """Raises `NotFound` unless it holds what is kept, and not the build that serves."""
-        ...
-
     def take_over(self, name: str, other: str) -> bool:
         """`other` serves under this name from now on, and what served is kept; False while it is not as far."""
         ...
@@ -114,17 +110,16 @@ class ShadowBuild:
 
     def rollback(self) -> int:
         """Let serve what served before, caught up; says the position. What served until now is kept in turn."""
-        kept = self._known(self._backend.checkpoints, KEPT)
-        if kept is None:
-            raise NotFound(f"nothing that served before is kept of {self.name!r}")
-        if kept.version != self._projection.version:
-            raise Misconfigured(
-                f"what is kept of {self.name!r} was built by version {kept.version} and this code is version "
-                f"{self._projection.version}: roll back with the code of version {kept.version}"
-            )
-        serving = self._known(self._backend.checkpoints, "")
         with self._place() as place:
-            place.check(0 if serving is None else serving.build)
+            kept = self._known(place.checkpoints, KEPT)
+            if kept is None:
+                raise NotFound(f"nothing that served before is kept of {self.name!r}")
+            self._refuse_lost(place)
+            if kept.version != self._projection.version:
+                raise Misconfigured(
+                    f"what is kept of {self.name!r} was built by version {kept.version} and this code is version "
+                    f"{self._projection.version}: roll back with the code of version {kept.version}"
+                )
             return self._change(place, KEPT)
 
     def cancel(self) -> None:
@@ -138,6 +133,8 @@ class ShadowBuild:
     def _change(self, place: _Place, other: str) -> int:
         with self._owning(self._backend.checkpoints, self.name, self._lease_seconds):
             self._refuse_served()
+            self._refuse_lost(place)
+            place.checkpoints.set_status(self.name + other, "running")  # it may have failed, and be mended
             reached = self._follow(place, other)
             # From here on nobody else may move it, for it takes its place as it is.
             with self._owning(place.checkpoints, self.name + other, _SWAP_SECONDS):
@@ -149,6 +146,15 @@ class ShadowBuild:
         serving = self._known(self._backend.checkpoints, "")
         if self._new_version and serving is not None and serving.version == self._projection.version:
             raise StoreUnavailable(f"version {serving.version} of {self.name!r} serves by now")
+
+    def _refuse_lost(self, place: _Place) -> None:
+        """A rollback that is cut off between two files leaves in the shadow what serves, and not what was kept."""
+        kept, serving = self._known(place.checkpoints, KEPT), self._known(self._backend.checkpoints, "")
+        if kept is not None and serving is not None and kept.build == serving.build:
+            raise NotFound(
+                f"what served before {self.name!r} was lost when a rollback was cut off: build it beside what serves, "
+                f"everlog projection rebuild {self.name} --shadow"
+            )
 
     def _follow(self, place: _Place, suffix: str) -> int:
         """Every partition, one after the other, up to the head."""
@@ -244,9 +250,6 @@ class _States:
 
     drop = clear
 
-    def check(self, serving: int) -> None:
-        """It lies where it was."""
-
     def take_over(self, name: str, other: str) -> bool:
         if other != name + KEPT:
             self._forget(name + KEPT)
@@ -281,15 +284,6 @@ class _Tables:
 
     def drop(self) -> None:
         self._shadow.drop()
-
-    def check(self, serving: int) -> None:
-        name = self._projection.name
-        lying = as_one(self._shadow.checkpoints.progress()).get(name + KEPT)
-        if lying is None or lying.build == serving:
-            raise NotFound(
-                f"what served before {name!r} was lost when a rollback was cut off: build it beside what serves, "
-                f"everlog projection rebuild {name} --shadow"
-            )
 
     def take_over(self, name: str, other: str) -> bool:
         log, shadow = self._backend.checkpoints, self._shadow.checkpoints

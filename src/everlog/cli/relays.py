@@ -71,7 +71,7 @@ def run(
     names = [one.name for one in platform.relays]
     if not names:
         raise Misconfigured(f"{call.settings.app.value} has no relay: give Relay(…) to its Platform")
-    stopping = stopped_by_signals()
+    stopping, given_up = stopped_by_signals(), False
     with platform.open(call.url, worker=True, lease_seconds=lease, relays_to=call.broker(broker), only=names) as log:
         assert log.worker is not None
         refuse_closed(log.store.exact.gate().closed)  # it would own nothing, and wait for ever
@@ -79,7 +79,7 @@ def run(
         if once:
             # What another worker left written ends with its lease, when this one has tried.
             trouble = partial(relay_troubles, log.store, names)
-            catch_up(call, log.worker, stopping, trouble=trouble, patience=1.5 * lease)
+            given_up = catch_up(call, log.worker, stopping, trouble=trouble, patience=1.5 * lease)
         else:
             while not told_to_stop(stopping, report or math.inf):
                 call.output.note(", ".join(map(_told, relay_lags(log.store))))
@@ -87,7 +87,7 @@ def run(
         found = relay_lags(log.store)
         call.output.listing(RELAYS, found)
     ill = [one for one in found if one.progress.name in names and _is_ill(one)]
-    return ExitCode.PARTIAL if not finished or (once and ill) else ExitCode.OK
+    return ExitCode.PARTIAL if not finished or given_up or (once and ill) else ExitCode.OK
 
 
 @command("list", example="everlog relay list")

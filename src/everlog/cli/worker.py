@@ -125,7 +125,8 @@ def catch_up(
 ) -> bool:
     """Until all is done, by whoever owns it: a lease that a dead worker left ends, and then it is ours.
 
-    What `trouble` tells is shown; true when it was told for so many seconds of `patience`, and given up.
+    What `trouble` tells is shown; true when it was told for so many seconds of `patience`, all else is done, and it is
+    given up.
     """
     waited, told, since = False, "", time.monotonic()
     while not stopping.is_set() and not worker.drain(_ONCE_SECONDS, everything=True):
@@ -134,13 +135,13 @@ def catch_up(
             waited = True
             call.output.note(f"waiting for another worker to get on with {', '.join(theirs)}, or for its lease to end")
         found = trouble()
-        if not found:
-            since = time.monotonic()
-        elif time.monotonic() - since > patience:
-            return True
-        elif found != told:
+        if found and found != told:
             told = found
             call.output.warn(found)
+        if not found:
+            since = time.monotonic()
+        elif time.monotonic() - since > patience and worker.drain(0.0):
+            return True
     return False
 
 

@@ -36,6 +36,9 @@ class Executed(Protocol):
     @property
     def events(self) -> Sequence[object]: ...
 
+    @property
+    def replayed(self) -> bool: ...
+
 
 class Session(Protocol):
     """What an inbox needs of its tenant's session."""
@@ -63,7 +66,11 @@ def execute_once(session: Session, inbox: CommandInbox[Any], order: Order) -> No
         known = session.answer(order.request_id)
         if known is None or known.stream not in (stream, inbox.to.stream(order.id)):
             raise
+        if known.stream != stream or known.stored.data is None:  # carried out; or how it ended was let go of
+            return
         outcome = known.data
+        if outcome.id != order.id:
+            raise
     if isinstance(outcome, InboxRejected):
         raise Rejected(outcome.reason, **outcome.details)
 
@@ -74,4 +81,4 @@ def _outcome(session: Session, inbox: CommandInbox[Any], order: Order) -> InboxR
         result = session.execute(inbox.to, order.id, order.command, request_id=order.request_id)
     except Rejected as no:
         return InboxRejected(inbox.name, order.id, no.reason, no.texts())
-    return None if result.events else InboxChangedNothing(inbox.name, order.id)
+    return None if result.events or result.replayed else InboxChangedNothing(inbox.name, order.id)

@@ -150,6 +150,7 @@ class BrokerPages:
                 self._take(fetched)
                 self.quiet = self.place.is_open and not self._in_hand and not (fetched and self.place.pending)
                 if self.quiet:
+                    self._move_on()
                     self._keep_place()
                     self._on_quiet()
         return self._last
@@ -209,6 +210,12 @@ class BrokerPages:
         with self._checkpoints.transaction(self._claim, self._last) as effects:
             self._desk.feeds.put(effects, self._name, feed)
         self._kept = feed
+
+    def _move_on(self) -> None:
+        """Behind what the broker has of others, too."""
+        passed = self.place.passed()
+        if passed is not None and self._feed is not None:
+            self._feed = self._feed._replace(sequence=passed[0], read=passed[1])
 
     def _keep_place(self) -> None:
         """Also behind messages that held nothing new: others who wait for us look there."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from random import Random
 
-from everlog.core.errors import InvalidInput, SubscriptionFailed
+from everlog.core.errors import EverlogError, InvalidInput, Misconfigured, SubscriptionFailed
 from everlog.core.limits import PAGE_BYTES
 from everlog.processing.contract import Feed
 from everlog.relay.cloudevents import read, received
@@ -22,6 +22,8 @@ NOTHING_READ = -1
 
 IDLE_SECONDS = 300.0
 """How long the broker keeps the consumer of an owner that is gone."""
+
+LOOK_SECONDS = 5.0
 
 RECONNECT = Backoff(first=0.2, longest=10.0)
 
@@ -49,14 +51,15 @@ class Place:
         self._consumer: Consumer | None = None
         self._name, self._openings = "", 0
         self._seen = self._number = 0
-        self._failures, self._not_before, self._forgets = 0, 0.0, False
+        self._failures, self._not_before = 0, 0.0
+        self._forgets, self._look_at = False, 0.0
         self.life = ("", 0)
         """Name and birth of the stream."""
         self.pending = 0
         """Messages behind the last one fetched, as of then."""
         self.newest = NOTHING_READ
         """The position of the event in the stream's last message, as of when it was opened."""
-        self.trouble: BrokerUnavailable | None = None
+        self.trouble: EverlogError | None = None
 
     @property
     def is_open(self) -> bool:
@@ -86,7 +89,7 @@ class Place:
                 after = last if from_now else 0
             else:
                 after = feed.sequence if self._continues(partition, feed, last, forgets=held.forgets) else 0
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, Misconfigured) as error:
             self._failed(error)
             return None
         self._reached()
@@ -116,7 +119,7 @@ class Place:
         try:
             found = self._broker.fetch(self._consumer, limit=self._page, max_bytes=PAGE_BYTES, wait=wait)
             is_hole = self._forgets and self._let_go(found)
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, Misconfigured) as error:
             self._failed(error)
             return []
         self._reached()
@@ -124,6 +127,27 @@ class Place:
             self.close()
             return []
         return self._in_order(found)
+
+    def passed(self) -> tuple[int, int] | None:
+        """The relay's last message, by its sequence and its position, once nothing that was not seen lies before it.
+
+        Asked now and then, where a stream forgets: a place that stayed at the last event it had a use for would look
+        as if what it has no use for had been let go of unseen.
+        """
+        if not self._forgets or self._consumer is None or self._monotonic() < self._look_at:
+            return None
+        self._look_at = self._monotonic() + LOOK_SECONDS
+        try:
+            held = self._broker.holds(self._prefix)
+            left = self._broker.pending(self._consumer)
+        except (BrokerUnavailable, Misconfigured) as error:
+            self._failed(error)
+            return None
+        last = held.last
+        if left or last is None or (held.stream, held.created) != self.life or last.sequence <= self._seen:
+            return None
+        self._seen = last.sequence
+        return last.sequence, position_in(last.message)
 
     def ack(self, delivered: Sequence[Delivered]) -> None:
         """Tell the broker, for its figures: our place does not depend on it, so nothing is lost with an ack."""
@@ -155,7 +179,7 @@ class Place:
             except BrokerUnavailable as error:
                 self._failed(error)
 
-    def _failed(self, error: BrokerUnavailable) -> None:
+    def _failed(self, error: EverlogError) -> None:
         """Leave the broker alone for a while, with full jitter, and look at what it holds before going on."""
         self._consumer, self.trouble = None, error
         self._not_before = self._monotonic() + RECONNECT.pause(self._failures, self._random)
@@ -192,12 +216,14 @@ class Place:
             return feed.read in (NOTHING_READ, position_in(found.message))
         first = self._broker.held(self._prefix, 0)
         if forgets and first is not None and first.sequence > feed.sequence + 1:
+            if position_in(first.message) <= feed.position:  # it was filled again: what was seen is passed over
+                return False
             raise SubscriptionFailed(
                 partition,
                 feed.position,
                 f"the broker let go of messages before they were seen: the oldest in {feed.stream} is number "
                 f"{first.sequence}, the last one seen here was {feed.sequence}; "
-                f"`everlog relay refill {name_of(self._prefix)} --from {feed.position + 1}` sends them again",
+                f"`everlog relay refill {name_of(self._prefix)} --from {max(1, feed.position)}` sends them again",
             )
         return forgets
 
@@ -208,7 +234,7 @@ class Place:
         for one in found:
             if at and one.sequence > at + 1:
                 oldest = self._broker.held(self._prefix, 0)
-                return oldest is None or oldest.sequence > at
+                return oldest is None or oldest.sequence > at + 1
             at = max(at, one.sequence)
         return False
 

@@ -71,6 +71,7 @@ class Handling:
 
     def _recorded(self, event: Recorded[Any], session: Session, stream: str) -> Reaction | None:
         """The reaction as it is in the log, after this at the latest; none when the event means nothing."""
+        seen = 0
         for attempt in itertools.count(1):
             past = self._rules.past(session.stream(stream))
             if (known := past.reactions.get(event.key)) is not None:
@@ -85,11 +86,13 @@ class Handling:
             events = (draft.reacted(), *draft.own)
             ids = _ids(session.tenant, stream, event.key, len(events))
             try:
-                answer = session.append(stream, *events, expect=Exactly(past.version), ids=ids)
-            except (WrongExpectedVersion, IdempotencyConflict):
-                # A timer fired meanwhile, or an owner that lost its lease was quicker: look again.
+                answer = session.append(stream, *events, expect=Exactly(max(past.version, seen)), ids=ids)
+            except (WrongExpectedVersion, IdempotencyConflict) as error:
+                # A timer fired meanwhile, or an owner that lost its lease was quicker: look again. What was there by
+                # now and still is not seen then, is dropped by an upcaster.
                 if attempt == _ATTEMPTS:
                     raise
+                seen = error.actual if isinstance(error, WrongExpectedVersion) else seen
             else:
                 if not answer.replayed:  # else some of it may be over by now
                     return Reaction(ids[0], draft.reacted(), set())
@@ -101,16 +104,17 @@ class Handling:
                 continue
             # A command that was never executed, because a person skipped it, is not taken back; and from now on it
             # never will be.
-            if ordered.undoes and _ends(session, stream, CommandChangedNothing(*ordered.undoes)):
+            if ordered.undoes and _was_not_done(session, stream, ordered.undoes):
                 _ends(session, stream, CommandChangedNothing(str(reaction.id), number))
             else:
                 self._execute(reaction, number, ordered, session, stream)
 
     def _execute(self, reaction: Reaction, number: int, ordered: Ordered, session: Session, stream: str) -> None:
-        decider, request_id = self._rules.decider(ordered.decider), _request(str(reaction.id), number)
+        request_id = _request(str(reaction.id), number)
         try:
+            decider = self._rules.decider(ordered.decider)
             command = decoded(ordered.command, decider)
-        except Exception:  # its class is gone, or has other fields: no matter for what was done long ago
+        except Exception:  # either is gone, or has other fields: no matter for what was done long ago
             if session.answer(request_id) is None:
                 raise
             return
@@ -133,6 +137,13 @@ def _ends(session: Session, stream: str, outcome: CommandRejected | CommandChang
     except IdempotencyConflict:
         return False
     return True
+
+
+def _was_not_done(session: Session, stream: str, which: tuple[str, int]) -> bool:
+    if _ends(session, stream, CommandChangedNothing(*which)):
+        return True
+    answer = session.answer(_request(*which))
+    return answer is not None and answer.stream == stream  # it was rejected, by an owner that slept
 
 
 def _request(reaction: str, number: int) -> str:

@@ -13,7 +13,7 @@ from cronsim import CronSim, CronSimError
 from everlog.command.execute import Context, new_event
 from everlog.core.clock import micros, moment
 from everlog.core.envelope import Append, NewEvent
-from everlog.core.errors import IdempotencyConflict, Misconfigured, WrongExpectedVersion
+from everlog.core.errors import IdempotencyConflict, InvalidInput, Misconfigured, WrongExpectedVersion
 from everlog.core.expect import Exactly
 from everlog.core.ids import derived_id
 from everlog.core.names import DEFAULT_TENANT, tenant_name
@@ -95,7 +95,9 @@ class Schedule:
     def moments(self, after: datetime) -> Iterator[datetime]:
         """Those behind `after`, in UTC."""
         for local in CronSim(self.cron, after.astimezone(ZoneInfo(self.zone))):
-            yield local.astimezone(UTC)
+            at = local.astimezone(UTC)
+            if at > after:  # in an hour that is repeated, the first one's come again
+                yield at
 
     def occurrence(self, at: datetime) -> object:
         return ScheduleOccurred(self.name, at) if self.event is None else self.event(at)
@@ -132,11 +134,21 @@ class Calendar:
         try:
             new = [self._new(one, one.occurrence(at), "occurred", micros(at)) for at in moments]
         except Exception as error:  # the application's function; other schedules and all timers go on
-            schedule_waits(one.name, place_of(error))
-            self._due[one.name] = now + AGAIN
-            return False
-        self._append(one, new)
-        return True
+            return self._wait(one, now, error)
+        while new:
+            try:
+                self._append(one, new)
+                return True
+            except InvalidInput as error:  # too much at once, or each by itself
+                if len(new) == 1:
+                    return self._wait(one, now, error)
+                new = new[: len(new) // 2]
+        return False
+
+    def _wait(self, one: Schedule, now: int, error: Exception) -> bool:
+        schedule_waits(one.name, place_of(error))
+        self._due[one.name] = now + AGAIN
+        return False
 
     def _missed(self, one: Schedule, now: int, limit: int) -> list[datetime]:
         until, after, found = moment(now), self._last[one.name], list[datetime]()

@@ -94,7 +94,7 @@ class TimekeeperHandler:
         if self._next_timer <= now:
             found = self._timers.page(None, FIRE_PAGE)
             due = [one for one in found if one.due_at <= now]
-            self._fire(due)
+            self._fire(claim, due)
             # What was fired is still in the table, until its event is noted; then there is another look.
             self._next_timer = 0 if due else found[0].due_at if found else NEVER
             busy = busy or bool(due)
@@ -112,11 +112,17 @@ class TimekeeperHandler:
         """Never before what was recorded: a clock that was put back makes nothing that happened not have happened."""
         return max(self._clock(), self._store.head().recorded_at)
 
-    def _fire(self, due: Sequence[SetTimer]) -> None:
-        for verdict in self._store.append_each([self._fired(one) for one in due]):
+    def _fire(self, claim: Claim, due: Sequence[SetTimer]) -> None:
+        passed: list[SetTimer] = []
+        for one, verdict in zip(due, self._store.append_each([self._fired(one) for one in due]), strict=True):
             if isinstance(verdict, EverlogError):
                 raise verdict
+            if verdict.places[0].position <= claim.position:
+                passed.append(one)
         self._crash("timers.fired")
+        if passed:  # it fired long ago, and what that said was let go of
+            with self._checkpoints.transaction(claim, claim.position) as effects:
+                timers.remove(effects, passed)
 
     def _fired(self, one: SetTimer) -> Append:
         cls: Any = ExpectationDue if one.expected else TimerFired

@@ -90,5 +90,11 @@ def note(effects: Effects, stored: StoredEvent, what: Reacted | TimerFired | Exp
             return []
 
 
+def remove(effects: Effects, fired: Sequence[SetTimer]) -> None:
+    """Those whose event is known by its place alone."""
+    for one in fired:
+        effects.execute(_FIRED, (one.tenant, one.stream, one.name, one.set_by))
+
+
 def clear(effects: Effects) -> None:
     effects.execute(_CLEAR)

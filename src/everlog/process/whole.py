@@ -41,7 +41,7 @@ def check_occurrences(schedules: Sequence[Schedule], types: EventTypes) -> None:
     """Raises `Misconfigured` for a schedule whose event cannot be appended."""
     for schedule in schedules:
         try:
-            types.encode(schedule.occurrence(datetime.now(UTC)))
+            types.encode(schedule.occurrence(next(schedule.moments(datetime.now(UTC)))))
         except Exception as error:  # the application's function raises what it likes
             raise Misconfigured(
                 f"schedule {schedule.name!r}: what its event= makes of a moment cannot be appended: {error}"

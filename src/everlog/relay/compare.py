@@ -86,9 +86,11 @@ class Comparison:
         copy = self._copy(known, holding, last)
         if known.sequence and copy.mark == known.mark and copy.digest != known.digest:
             return last.sequence - 1
-        if not self._follows(known, holding, copy):
-            return min(known.sequence, last.sequence - 1)
-        if not holding.forgets and holding.messages != self._expected(known, holding, copy.mark):
+        if not self._stands(known, holding, copy):
+            known = known._replace(sequence=0)
+        elif not self._follows(known, holding, copy):
+            return known.sequence
+        if not holding.forgets and holding.messages != self._expected(known, copy.mark):
             return 0
         return copy
 
@@ -138,16 +140,28 @@ class Comparison:
                 high = middle - 1
         return best
 
+    def _stands(self, known: Copy, holding: Holding, copy: Copy) -> bool:
+        """Whether the last message known still is where it was, or was let go of on purpose."""
+        if holding.created != known.created or not known.sequence or copy.mark < known.mark:
+            return False
+        if copy.sequence == known.sequence:
+            return copy.digest == known.digest
+        held = self.sender.held(self.prefix, known.sequence - 1)
+        if held is None or held.sequence != known.sequence:
+            return holding.forgets
+        return digest(held.message) == known.digest
+
     def _follows(self, known: Copy, holding: Holding, copy: Copy) -> bool:
         """Whether what lies behind the last message known is what the log gives from there on, each once.
 
         Their number would not tell, where one is doubled behind it and another lost before.
         """
-        if holding.created != known.created or not known.sequence or copy.mark < known.mark:
-            return True
         wanted = [message.id for message in self.between(known.mark, copy.mark)]
         found = self._behind(known.sequence, copy.sequence)
-        return found == (wanted[-len(found) :] if holding.forgets else wanted)
+        if not holding.forgets:
+            return found == wanted
+        rest = iter(wanted)
+        return all(one in rest for one in found)
 
     def _behind(self, after: int, upto: int) -> list[str]:
         """The ids of the messages in between: no more than a page, since each page's end is committed."""
@@ -158,9 +172,9 @@ class Comparison:
             self.alive()
         return found
 
-    def _expected(self, known: Copy, holding: Holding, upto: Mark) -> int:
-        """How many messages the copy holds if it has no hole; counted from what was known, where that still stands."""
-        if holding.created == known.created and known.sequence and upto >= known.mark:
+    def _expected(self, known: Copy, upto: Mark) -> int:
+        """How many messages the copy holds if it has no hole; counted from what is known, if it is."""
+        if known.sequence:
             return known.messages + sum(1 for _ in self.between(known.mark, upto))
         return sum(1 for _ in self.between(Mark(known.first), upto))
 

@@ -178,6 +178,8 @@ class RelayHandler:
         else:
             copy = comparison.mend(known.copy, holding)
             self._go_back(claim, copy, missing=copy.mark < known.copy.mark)
+            if copy.mark > known.copy.mark:  # it was read message by message, and is not read again
+                self._commit(claim, claim.position, copy)
         self._copy = copy
         return copy
 

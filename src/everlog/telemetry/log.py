@@ -37,7 +37,7 @@ def subscription_failed(name: str, reason_at: int, status: str) -> None:
 
 
 def schedule_waits(schedule: str, what: str) -> None:
-    """The application could not make its event; nothing of it is passed over."""
+    """The application could not make its event, or it is too large."""
     _logger.error("schedule %s: %s, in what makes its event; tried again every minute", schedule, what)
 
 

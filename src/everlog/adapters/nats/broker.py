@@ -37,7 +37,7 @@ class NatsBroker:
         self._connection = Connection(settings)
         self._pulls: dict[Consumer, Pull] = {}
         self._risks: tuple[float, tuple[str, ...]] | None = None
-        self._looked: Client | None = None  # over which connection it was asked last what the broker holds
+        self._looked: dict[str, Client] = {}  # by prefix: over which connection it was asked last what is held
 
     def holds(self, prefix: str) -> Holding:
         found = self._run(lambda client: self._look(client, prefix))
@@ -93,15 +93,16 @@ class NatsBroker:
         self._connection.close()
 
     async def _look(self, client: Client, prefix: str) -> Holding:
-        self._looked = client
-        return await holding(client, self.settings, prefix)
+        found = await holding(client, self.settings, prefix)
+        self._looked[prefix] = client
+        return found
 
     def _publish(self, prefix: str, batch: Sequence[Message], after: int) -> int:
         return self._run(lambda client: self._send(client, prefix, batch, after))
 
     async def _send(self, client: Client, prefix: str, batch: Sequence[Message], after: int) -> int:
         # A sequence is a fence in one life of the stream, and while a connection was away another may have begun.
-        if self._looked not in (None, client):
+        if self._looked.get(prefix, client) is not client:
             raise BrokerMoved("the connection is a new one: what the broker holds is to be looked at first")
         return await publish(client, self.settings.stream, prefix, batch, after)
 
