@@ -7,15 +7,18 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from everlog import ALL, BrokerUnavailable, FromNow, Log, Platform, Recorded, Relay
 from everlog.adapters.nats import NatsBroker
+from everlog.app.following import relay_handler
 from everlog.app.relaying import refill, relay_lags
-from everlog.core.errors import InvalidInput, NotFound
-from everlog.relay.contract import Broker, BrokerMoved, Message
+from everlog.core.clock import system_clock
+from everlog.core.crash import nothing
+from everlog.core.errors import Fenced, InvalidInput, NotFound
+from everlog.relay.contract import Broker, BrokerMoved, Message, Sender
 from everlog.store.contract import Release
 from everlog.store.query import Filter
 from everlog.testing.nats import Cluster
@@ -469,3 +472,20 @@ def test_a_link_too_slow_for_a_page_gets_smaller_batches(
 def test_what_cannot_be_reached_says_where_it_looked(connect: Callable[[str], Broker]) -> None:
     with pytest.raises(BrokerUnavailable, match=r"nats://127\.0\.0\.1:1 cannot be reached"):
         connect("nats://127.0.0.1:1/EVENTS").holds("out")
+
+
+@on_both
+def test_an_owner_that_slept_since_its_claim_believes_no_row_of_a_later_one(url: str) -> None:
+    platform = shop(url, relay_of("out"))
+    with platform.open() as log:
+        checkpoints, [relay] = log.store.checkpoints, platform.relays
+        checkpoints.register("out", "relay", 1, 0)
+        slept = checkpoints.claim("out", "ann", 60.0)
+        assert slept is not None
+        checkpoints.reset("out")
+        sender = cast(Sender, None)  # which it does not come to ask
+        handler = relay_handler(
+            relay, platform.types, log.store, sender, system_clock, nothing, threading.Event(), 60.0
+        )
+        with pytest.raises(Fenced):
+            handler.begin(slept)
