@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,27 @@ def process(*line: str, stdin: str = "", env: dict[str, str] | None = None) -> R
         [*PROGRAM, *line], input=stdin, env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
+@contextmanager
+def running(*line: str) -> Iterator["subprocess.Popen[str]"]:
+    it = subprocess.Popen([*PROGRAM, *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        yield it
+    except BaseException:
+        it.kill()
+        it.communicate()
+        raise
+
+
+def ended(it: "subprocess.Popen[str]") -> tuple[int, str, str]:
+    out, err = it.communicate(timeout=60)
+    return it.returncode, out, err
+
+
+def until_told(it: "subprocess.Popen[str]", meant: Callable[[str], bool]) -> str:
+    assert it.stderr is not None
+    return next(line for line in it.stderr if meant(line))
 
 
 def interrupted(*line: str, when: Callable[[str], bool]) -> Ran:

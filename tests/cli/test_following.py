@@ -6,11 +6,10 @@ import os
 import shutil
 import signal
 import sqlite3
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import pytest
 from everlog.adapters.sqlite.checkpoints import boot_clock
 from everlog.cli import worker as cli_worker
 from everlog.core.ids import new_id
-from tests.cli.conftest import PROGRAM, Ran, event, fill, here, store
+from tests.cli.conftest import Ran, ended, event, fill, here, running, store, until_told
 from tests.cli.test_filters import CONDITIONS, positions
 from tests.following.parts import eventually
 
@@ -429,27 +428,6 @@ def test_a_skipped_event_is_never_handled_and_the_rest_is(parked: Path) -> None:
 
 
 # The worker
-
-
-@contextmanager
-def running(*line: str) -> Iterator["subprocess.Popen[str]"]:
-    it = subprocess.Popen([*PROGRAM, *line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        yield it
-    except BaseException:
-        it.kill()
-        it.communicate()
-        raise
-
-
-def ended(it: "subprocess.Popen[str]") -> tuple[int, str, str]:
-    out, err = it.communicate(timeout=60)
-    return it.returncode, out, err
-
-
-def until_told(it: "subprocess.Popen[str]", meant: Callable[[str], bool]) -> str:
-    assert it.stderr is not None
-    return next(line for line in it.stderr if meant(line))
 
 
 def owners(folder: Path) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from everlog.app.brokers import open_broker
 from everlog.relay.cloudevents import read, received
 from everlog.testing.nats import Cluster
-from tests.cli.conftest import PROGRAM, event, fill, here
+from tests.cli.conftest import ended, event, fill, here, running, until_told
 from tests.following.parts import eventually
 from tests.nats.server import nats_server
 
@@ -118,26 +117,23 @@ def test_a_refill_is_done_by_the_next_who_runs_it(log: Path, nats: Cluster) -> N
 
 def test_a_broker_that_is_down_is_a_finding_of_the_doctor(log: Path, nats: Cluster) -> None:
     nats.stop()
-    line = [*PROGRAM, "relay", "run", "--broker", nats.url(), "--report", "0.1"]
-    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as it:
-        try:
-            eventually(lambda: "cannot be reached" in str(here("relay", "list", "-o", "ndjson").lines))
-            ran = here("relay", "status", "orders-out", "--json")
-            assert (ran.code, ran.data["status"], ran.data["lag"]) == (1, "running", 5)
-            assert ran.data["since"].startswith("20")
-            found = here("doctor", "--json")
-            assert found.code == 1
-            [problem] = [one for one in found.data["findings"] if one["level"] == "problem"]
-            assert "5 events behind since" in str(problem)
-            nats.start()
-            eventually(lambda: positions(nats) == [1, 2, 3, 4, 5])
-            eventually(lambda: one_relay()["trouble"] == "")
-            assert here("relay", "status", "orders-out").code == 0
-        finally:
-            it.send_signal(signal.SIGTERM)
-            _, err = it.communicate(timeout=30)
-    assert it.returncode == 0
-    assert "orders-out running, 5 behind (" in err
+    with running("relay", "run", "--broker", nats.url(), "--report", "0.1", "--json") as relay:
+        assert "cannot be reached" in until_told(relay, lambda line: "orders-out running, 5 behind (" in line)
+        ran = here("relay", "status", "orders-out", "--json")
+        assert (ran.code, ran.data["status"], ran.data["lag"]) == (1, "running", 5)
+        assert ran.data["since"].startswith("20")
+        found = here("doctor", "--json")
+        assert found.code == 1
+        [problem] = [one for one in found.data["findings"] if one["level"] == "problem"]
+        assert "5 events behind since" in str(problem)
+        nats.start()
+        eventually(lambda: positions(nats) == [1, 2, 3, 4, 5])
+        eventually(lambda: one_relay()["trouble"] == "")
+        assert here("relay", "status", "orders-out").code == 0
+        relay.terminate()
+        code, out, _ = ended(relay)
+    assert code == 0
+    assert " behind" not in str(json.loads(out)["diagnostics"])  # what is told for months is not kept
 
 
 @pytest.mark.parametrize("line", [["--broker", NOWHERE], ["--from", NOWHERE]])
@@ -168,10 +164,10 @@ def test_once_gives_up_on_a_broker_that_is_down_and_says_so(log: Path) -> None:
 
 
 def test_after_so_long_without_a_sign_another_takes_over(log: Path, nats: Cluster) -> None:
-    line = [*PROGRAM, "relay", "run", "--broker", nats.url(), "--lease", "1"]
-    with subprocess.Popen(line, stderr=subprocess.DEVNULL) as it:
+    with running("relay", "run", "--broker", nats.url(), "--lease", "1") as relay:
         eventually(lambda: positions(nats) == [1, 2, 3, 4, 5])
-        it.kill()
+        relay.kill()
+        ended(relay)
     place(log, 5)
     began = time.monotonic()
     assert here("relay", "run", "--once", "--broker", nats.url()).code == 0

@@ -6,25 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from typing import Any, NamedTuple
 
 import pytest
 
 from everlog import Platform
+from tests.cli.conftest import PROGRAM, Ran, ended, running, until_told
 from tests.feed.parts import SOURCE, Copy, events, eventually, on_both, rows, stored
-
-PROGRAM = [sys.executable, "-c", "import sys; from everlog.cli import main; sys.exit(main())"]
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.out)["data"]
 
 
 def everlog(store: str, *line: str, app: str = "platform") -> Ran:
@@ -63,6 +50,20 @@ def test_a_worker_goes_on_until_it_is_told_to_stop(copy: Copy, url: str) -> None
         _, told = worker.communicate(timeout=30)
         assert worker.returncode == 0, told
         assert [one.owner for one in log.store.checkpoints.progress()] == [""]
+
+
+def test_months_of_a_broker_that_is_away_are_told_once_and_not_kept(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERLOG_APP", "tests.feed.shop:platform")
+    monkeypatch.setenv("EVERLOG_STORE", url)
+    away = ("--from", "nats://127.0.0.1:1/EVENTS", "--relay", "shop")
+    with running("worker", *away, "--report", "0.05", "--json") as worker:
+        until_told(worker, lambda line: line.startswith("warning: the broker cannot be read"))
+        told = [until_told(worker, lambda line: True) for _ in range(5)]
+        worker.terminate()
+        code, out, _ = ended(worker)
+    assert (code, told) == (0, ["taken running, 0 behind\n"] * 5)
+    kept = [one["message"] for one in json.loads(out)["diagnostics"]]
+    assert [one.partition(" ")[0] for one in kept] == ["worker", "the"]
 
 
 def test_a_parked_event_is_seen_retried_and_skipped_where_the_log_is_not(copy: Copy, url: str) -> None:

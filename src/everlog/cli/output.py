@@ -196,6 +196,10 @@ class Output:
     def note(self, message: str) -> None:
         """Something to know; left out by --quiet."""
         self._diagnostics.append(Diagnostic("note", message))
+        self.report(message)
+
+    def report(self, message: str) -> None:
+        """How it goes at this moment: like a note, but not kept for the end, since it is told for months."""
         if not self.quiet:
             self._say(message, "note")
 

@@ -82,7 +82,7 @@ def run(
             given_up = catch_up(call, log.worker, stopping, trouble=trouble, patience=1.5 * lease)
         else:
             while not told_to_stop(stopping, report or math.inf):
-                call.output.note(", ".join(map(_told, relay_lags(log.store))))
+                call.output.report(", ".join(map(_told, relay_lags(log.store))))
         finished = log.worker.stop()
         found = relay_lags(log.store)
         call.output.listing(RELAYS, found)

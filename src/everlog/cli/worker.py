@@ -88,10 +88,12 @@ def worker(
             trouble = partial(_trouble, log, [one.name for one in platform.relays] if relays_to is not None else [])
             given_up = catch_up(call, log.worker, stopping, trouble=trouble, patience=1.5 * lease)
         else:
+            known = ""
             while not told_to_stop(stopping, report or math.inf):
-                call.output.note(", ".join(map(_told, log.worker.lags())))
-                if told := _trouble(log, []):
+                call.output.report(", ".join(map(_told, log.worker.lags())))
+                if (told := _trouble(log, [])) != known and told:
                     call.output.warn(told)
+                known = told
         finished = log.worker.stop(drain)
         found = log.worker.lags()
         call.output.listing(LAGS, found)
