@@ -74,6 +74,11 @@ def beside(platform: Platform, log: Log, projection: Projection, **how: Any) -> 
     return ShadowBuild(projection, platform.types, log.store, **how)
 
 
+def swapped(build: ShadowBuild) -> None:
+    build.run()
+    build.swap()
+
+
 def names(log: Log) -> dict[str, int]:
     return {name: one.version for name, one in as_one(log.store.checkpoints.progress()).items()}
 
@@ -242,9 +247,7 @@ def test_a_version_may_have_tables_that_another_one_has_not(at: MakePlatform) ->
     with before.open() as log:
         append_many(log.tenant(), KEYS)
         follow(before)
-        build = beside(after, log, new)
-        build.run()
-        build.swap()
+        swapped(beside(after, log, new))
         assert serves(log, new) == sums(log, 2)
         assert len(rows_of(log, "SELECT key FROM last_seen")) == len(KEYS)
         assert len(rows_of(log, "SELECT key FROM first_seen")) == len(KEYS)
@@ -261,9 +264,7 @@ def test_a_rollback_lets_the_old_one_serve_caught_up(at: MakePlatform, make: Any
     with platform.open() as log:
         append_many(log.tenant(), KEYS)
         follow(platform)
-        build = beside(platform, log, new)
-        build.run()
-        build.swap()
+        swapped(beside(platform, log, new))
         assert serves(log, old) == sums(log, 2)
         append_many(log.tenant(), KEYS)
         assert beside(platform, log, old).rollback() == 2 * len(KEYS)
@@ -282,9 +283,7 @@ def test_a_rollback_that_was_cut_off_is_never_taken_for_one_that_was_not(
     with platform.open() as log:
         append_many(log.tenant(), KEYS)
         follow(platform)
-        build = beside(platform, log, new)
-        build.run()
-        build.swap()
+        swapped(beside(platform, log, new))
         with monkeypatch.context() as patch:
             swap = log.store.shadows.swap
 
@@ -300,9 +299,7 @@ def test_a_rollback_that_was_cut_off_is_never_taken_for_one_that_was_not(
         if platform.url.startswith("sqlite"):
             with pytest.raises(NotFound, match="was lost when a rollback was cut off"):
                 beside(platform, log, old).rollback()
-            build = beside(platform, log, old)
-            build.run()
-            build.swap()
+            swapped(beside(platform, log, old))
         else:
             beside(platform, log, old).rollback()
         assert serves(log, old) == sums(log)
@@ -315,9 +312,7 @@ def test_what_was_built_by_other_code_is_rolled_back_with_that_code(at: MakePlat
     with before.open() as log:
         append_many(log.tenant(), KEYS)
         follow(before)
-        build = beside(after, log, new)
-        build.run()
-        build.swap()
+        swapped(beside(after, log, new))
         with pytest.raises(Misconfigured, match="roll back with the code of version 1"):
             beside(after, log, new).rollback()
         assert beside(before, log, old).rollback() == len(KEYS)
@@ -427,9 +422,7 @@ def test_a_divided_one_is_built_as_it_is_divided(at: MakePlatform, make: Any) ->
     with platform.open() as log:
         append_many(log.tenant(), KEYS * 10)
         follow(platform)
-        build = beside(platform, log, make())
-        build.run()
-        build.swap()
+        swapped(beside(platform, log, make()))
         assert serves(log, platform.projections[0]) == sums(log)
         name = platform.projections[0].name
         assert [one.parts for one in log.store.checkpoints.progress() if one.subscription == name] == [3, 3, 3]

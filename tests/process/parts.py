@@ -18,6 +18,8 @@ from everlog import (
     Expect,
     ExpectationMissed,
     Finish,
+    LaneFilter,
+    LaneOperator,
     Log,
     Met,
     Platform,
@@ -30,7 +32,7 @@ from everlog import (
     event,
 )
 from everlog.process import timers
-from tests.following.parts import SECONDS, eventually
+from tests.following.parts import LEASE, SECONDS, eventually
 
 AT_ONCE = Retry(backoff=Backoff(first=0.0))  # the clock of these tests stands still, and a pause would never be over
 
@@ -164,3 +166,20 @@ def moves(log: Log, tenant: str = "acme") -> list[str]:
 
 def types(log: Log, stream: str, tenant: str = "acme") -> list[str]:
     return [e.type for e in log.tenant(tenant).stream(stream)]
+
+
+def again(log: Log, name: str, clock: Clock) -> None:
+    """Send a subscription back to the beginning, and wait until it has been through the log once more."""
+    head = log.head().position
+    log.store.checkpoints.reset(name)
+    eventually(lambda: {one.name: one.position for one in log.store.checkpoints.progress()}[name] >= head)
+    quiet(log, clock)
+
+
+def opened(url: str, clock: Clock, **options: Any) -> Log:
+    return shipping().open(url, worker=True, lease_seconds=LEASE, clock=clock, **options)
+
+
+def parked(log: Log) -> list[tuple[str, str]]:
+    """The lanes that wait for a person, each with what went wrong."""
+    return [(one.key, one.error) for one in LaneOperator(log.store, None).find(LaneFilter("parcel"))]
