@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from everlog import Platform
+from everlog.relay.contract import Consumer, Delivered
 from tests.cli.conftest import PROGRAM, Ran, ended, running, until_told
 from tests.feed.parts import SOURCE, Copy, events, eventually, on_both, rows, stored
 
@@ -141,6 +142,21 @@ def test_messages_that_were_given_up_are_listed(copy: Copy, url: str) -> None:
     assert (letter["subject"], letter["sequence"], letter["body"]) == (foreign.subject, 1, "hello")
     assert letter["reason"].startswith("no event of a relay")
     assert everlog(url, "dlq", "letters", "nobody", "--from", copy.url, "--json").data == []
+
+
+def test_all_messages_that_were_given_up_are_listed_and_not_the_first_page(copy: Copy, url: str) -> None:
+    copy.send(events(1, 120))
+    reader = Consumer("orders-in", (f"{copy.relay}.>",), unsettled=200, log="c0ffee")
+    received: list[Delivered] = []
+    while len(received) < 120:
+        received += copy.broker.fetch(reader, limit=200, max_bytes=1_000_000, wait=5)
+    for one in received:
+        copy.broker.dead_letter(reader, one, "rejected")
+    line = ("dlq", "letters", "orders-in", "--from", copy.url, "--json")
+    listed = everlog(url, *line).data
+    assert [one["sequence"] for one in listed] == list(range(1, 121))
+    assert {one["log"] for one in listed} == {"c0ffee"}
+    assert len(everlog(url, *line, "--limit", "7").data) == 7
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -133,6 +134,23 @@ def letters(partner: Partner, log: Log) -> list[tuple[str, str]]:
     assert log.worker is not None
     assert log.worker.feeding is not None
     return [(one.consumer, one.reason) for one in log.worker.feeding.broker.dead_letters()]
+
+
+def test_two_applications_with_an_inbox_of_one_name_get_all_commands_each(partner: Partner, tmp_path: Path) -> None:
+    stores = [f"sqlite:///{tmp_path}/{name}.db" for name in ("ours", "theirs")]
+    for number in range(20):
+        partner.structured(f"c{number}", f"o{number}", {"cents": 1 if number else -1})
+    logs = [partner.fed(store, partner.inbox()) for store in stores]
+    for log in logs:
+        quiet(log)
+        assert [cents(log, f"o{number}") for number in range(20)] == [0, *[1] * 19]
+    ids = {log.head().log_id.hex() for log in logs}
+    assert len(ids) == 2
+    feeding = logs[0].worker.feeding  # type: ignore[union-attr]
+    given_up = feeding.broker.dead_letters("orders-in")  # type: ignore[union-attr]
+    assert {(one.log, one.original) for one in given_up} == {(id, 1) for id in ids}
+    for log in logs:
+        log.close()
 
 
 @on_both

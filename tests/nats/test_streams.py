@@ -187,7 +187,7 @@ def test_a_letter_is_dead_once_with_its_reason(nats: Cluster, name: str) -> None
         for _ in range(2):  # a crash between
             broker.dead_letter(reader, letter, "no such\norder")
         [dead] = broker.dead_letters("mails.a")
-        assert (dead.reason, dead.consumer, dead.original) == ("no such order", "mails.a", 1)
+        assert (dead.reason, dead.consumer, dead.log, dead.original) == ("no such order", "mails.a", "", 1)
         assert dead.message == Message(f"{name}.a.b.c", "id1", {"ce-id": "x"}, b"{}")
         assert broker.dead_letters("others") == []
         assert broker.pending(reader) == 0

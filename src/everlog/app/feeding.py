@@ -61,8 +61,9 @@ class Feeding:
     ) -> None:
         self.broker, self.prefix = fed.broker, fed.prefix
         self._brokers = [fed.broker_of(one) for one in fed.inboxes]
+        log = backend.head().log_id.hex()
         self.takings = [
-            Taking(one, broker, fed.execute, stopping, on_quiet=on_quiet)
+            Taking(one, broker, fed.execute, stopping, log=log, on_quiet=on_quiet)
             for one, broker in zip(fed.inboxes, self._brokers, strict=True)
         ]
         self._types, self._backend, self._stopping, self._on_quiet = types, backend, stopping, on_quiet

@@ -1,5 +1,6 @@
 """`everlog dlq`: the lanes of failing keys; look into one, have it tried again, or skip an event with a reason."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -16,7 +17,7 @@ from everlog.cli.views import EVENTS
 from everlog.core.clock import rfc3339
 from everlog.core.errors import NotFound
 from everlog.processing.contract import Lane, LaneFilter
-from everlog.relay.contract import DeadLetter
+from everlog.relay.contract import DeadLetter, Receiver
 from everlog.subscription.partition import as_one
 
 LANES: View[Lane] = View(
@@ -39,6 +40,7 @@ LETTERS: View[DeadLetter] = View(
     json=lambda letter: {name: cell(letter) for name, cell in LETTERS.cells.items()},
     cells={
         "consumer": lambda letter: letter.consumer,
+        "log": lambda letter: letter.log,
         "sequence": lambda letter: letter.original,
         "subject": lambda letter: letter.message.subject,
         "reason": lambda letter: letter.reason,
@@ -152,9 +154,16 @@ def letters(
     """List the messages that were given up at the broker, oldest first, and why."""
     broker = open_broker(fed_from)
     try:
-        call.output.listing(LETTERS, broker.dead_letters(consumer, limit=limit or 100))
+        call.output.listing(LETTERS, _letters(broker, consumer), limit=limit)
     finally:
         broker.close()
+
+
+def _letters(broker: Receiver, consumer: str | None) -> Iterator[DeadLetter]:
+    after = 0
+    while page := broker.dead_letters(consumer, after=after):
+        yield from page
+        after = page[-1].sequence
 
 
 def _lane(operator: LaneOperator, processor: str, key: str) -> Lane:

@@ -30,7 +30,7 @@ class Execute(Protocol):
 
 
 class Taking:
-    """Runs one inbox on a thread of its own until it is stopped."""
+    """Runs one inbox of the log with this id on a thread of its own until it is stopped."""
 
     def __init__(
         self,
@@ -39,13 +39,14 @@ class Taking:
         execute: Execute,
         stopping: threading.Event,
         *,
+        log: str,
         on_quiet: Callable[[], None] = lambda: None,
         random: Random | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.inbox, self._receiver, self._execute, self._stopping = inbox, receiver, execute, stopping
         self._on_quiet, self._random, self._monotonic = on_quiet, random or Random(), monotonic
-        self._consumer = Consumer(inbox.name, (inbox.subject,), ack_seconds=ACK_SECONDS, unsettled=10 * PAGE)
+        self._consumer = Consumer(inbox.name, (inbox.subject,), ACK_SECONDS, unsettled=10 * PAGE, log=log)
         self._pool = Threads(AT_ONCE, f"everlog-{inbox.name}")
         self._failures = 0
         self.quiet = False

@@ -4,7 +4,7 @@ Retry, delay and dead letters are in our words, because brokers differ in theirs
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from everlog.core.errors import EverlogError
@@ -86,7 +86,8 @@ class Consumer:
     A message that is neither settled nor `extend`ed within `ack_seconds` is handed out again; so many may be unsettled.
     The first `fetch` makes it, to begin behind the sequence `after` (-1: with what is sent from then on). With
     `idle_seconds` the broker deletes it when nobody has fetched for so long; else only `forget` does. Where it settles
-    `in_order`, what is acked settles all that was handed out before it.
+    `in_order`, what is acked settles all that was handed out before it. Of two that read for different logs, by their
+    ids, each has a place of its own whatever their names.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Consumer:
     after: int = 0
     idle_seconds: float | None = None
     in_order: bool = False
+    log: str = ""
 
 
 class Delivered(NamedTuple):
@@ -116,14 +118,17 @@ class Delivered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that a consumer gave up, why, and its sequence in the dead-letter stream and in its own."""
+    """A message that a consumer gave up, why, and its sequence in the dead-letter stream and in its own.
+
+    `log` is the id of the log it was read for, where the consumer had one.
+    """
 
     message: Message
     consumer: str
+    log: str
     reason: str
     sequence: int
     original: int
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Receiver(Protocol):
@@ -153,8 +158,9 @@ class Receiver(Protocol):
         """Keep a copy with the reason, then never hand it out again; a crash between leaves one copy, not two."""
         ...
 
-    def dead_letters(self, consumer: str | None = None, *, limit: int = 100) -> list[DeadLetter]:
-        """The oldest that were given up, by one consumer or by all."""
+    def dead_letters(self, consumer: str | None = None, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
+        """Those that were given up, by consumers of one name or by all, oldest first, behind the letter's sequence
+        `after`."""
         ...
 
     def pending(self, consumer: Consumer) -> int:

@@ -82,8 +82,8 @@ class NatsBroker:
         self._run(lambda client: bury(client, self.settings, consumer, delivered, reason))
         self._run(lambda client: settle(client, [delivered], b"+TERM"))
 
-    def dead_letters(self, consumer: str | None = None, *, limit: int = 100) -> list[DeadLetter]:
-        return self._run(lambda client: letters(client, self.settings, consumer, limit))
+    def dead_letters(self, consumer: str | None = None, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
+        return self._run(lambda client: letters(client, self.settings, consumer, after, limit))
 
     def pending(self, consumer: Consumer) -> int:
         pull = self._pull(consumer)

@@ -9,6 +9,7 @@ from everlog.relay.contract import BrokerUnavailable, Consumer, DeadLetter, Deli
 from everlog.relay.subjects import name_of, word
 
 _THERE = (10070, 10071, 10164)
+_NO_LOG = "-"
 _REASON, _OF, _SUBJECT = "Everlog-Reason", "Everlog-Of", "Everlog-Subject"
 
 
@@ -20,7 +21,7 @@ async def bury(client: Client, settings: NatsSettings, consumer: Consumer, lette
     """Returns when it is kept."""
     stream, message = stream_of(settings), letter.message
     await ensure_stream(client, settings, stream, f"{stream}.>")
-    subject = f"{stream}.{word(consumer.name)}.{letter.created}.{letter.sequence}"
+    subject = f"{stream}.{word(consumer.name)}.{consumer.log or _NO_LOG}.{letter.created}.{letter.sequence}"
     headers = {
         **message.headers,
         _REASON: " ".join(reason.split())[:2000] or "no reason given",
@@ -36,10 +37,11 @@ async def bury(client: Client, settings: NatsSettings, consumer: Consumer, lette
             raise BrokerUnavailable(f"stream {stream} refused a dead letter: {error}") from error
 
 
-async def letters(client: Client, settings: NatsSettings, consumer: str | None, limit: int) -> list[DeadLetter]:
-    stream, found = stream_of(settings), list[DeadLetter]()
+async def letters(
+    client: Client, settings: NatsSettings, consumer: str | None, after: int, limit: int
+) -> list[DeadLetter]:
+    stream, found, at = stream_of(settings), list[DeadLetter](), after
     subject = f"{stream}.>" if consumer is None else f"{stream}.{word(consumer)}.>"
-    at = 0
     try:
         await describe(client, stream)
     except ApiError as error:
@@ -53,7 +55,7 @@ async def letters(client: Client, settings: NatsSettings, consumer: str | None, 
         at = letter.sequence
         headers = dict(letter.message.headers)
         reason, id = headers.pop(_REASON, ""), headers.pop(_OF, "")
-        _, reader, _, original = letter.message.subject.split(".")
+        _, reader, log, _, original = letter.message.subject.split(".")
         told = type(letter.message)(headers.pop(_SUBJECT, ""), "" if id == "-" else id, headers, letter.message.body)
-        found.append(DeadLetter(told, name_of(reader), reason, at, int(original)))
+        found.append(DeadLetter(told, name_of(reader), "" if log == _NO_LOG else log, reason, at, int(original)))
     return found

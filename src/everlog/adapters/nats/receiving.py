@@ -27,7 +27,7 @@ class Pull:
 
     def __init__(self, consumer: Consumer) -> None:
         self.consumer = consumer
-        self.name = word(consumer.name)
+        self.name = f"{word(consumer.name)}~{consumer.log}" if consumer.log else word(consumer.name)
         self._created: int | None = None
 
     async def fetch(self, client: Client, stream: str, *, limit: int, max_bytes: int, wait: float) -> list[Delivered]:
