@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from everlog.app.brokers import open_broker
 from everlog.relay.cloudevents import read, received
 from everlog.testing.nats import Cluster
-from tests.cli.conftest import ended, event, fill, here, running, until_told
+from tests.cli.conftest import ended, event, fill, here, running, store, until_told
 from tests.following.parts import eventually
 from tests.nats.server import nats_server
 
@@ -144,6 +145,19 @@ def test_a_worker_gives_up_on_a_broker_that_is_down_too(log: Path, line: list[st
     shop.write_text(f'{told[0]}@processor("tell", on=Placed)\ndef tell(e):\n    pass\n\n\n{told[1]}{told[2]}')
     ran = here("worker", "--once", "--lease", "1", *line)
     assert ran.code == 7
+    assert "127.0.0.1:1 cannot be reached" in ran.err
+
+
+def test_a_worker_gives_up_on_a_broker_that_feeds_another_too(log: Path) -> None:
+    shop = log / "shop.py"
+    told = shop.read_text().replace("Relay, event", "Relay, event, processor").replace("0.2))", "0.2), tell)")
+    shop.write_text(told.replace("platform =", '@processor("tell", on=Placed)\ndef tell(e):\n    pass\n\n\nplatform ='))
+    with closing(store(log / "shop.db")) as kept:
+        kept.checkpoints.register("tell", "processor", 1, 0)
+        assert kept.checkpoints.claim("tell", "a living one", 600.0) is not None
+    ran = here("worker", "--once", "--lease", "1", "--from", NOWHERE)
+    assert ran.code == 7
+    assert "waiting for another worker to get on with tell" in ran.err
     assert "127.0.0.1:1 cannot be reached" in ran.err
 
 

@@ -18,7 +18,7 @@ from everlog.feed.stream import Place
 from everlog.feed.taking import Execute, Taking
 from everlog.processing.contract import LaneFilter
 from everlog.processing.processor import Processor
-from everlog.relay.contract import Broker
+from everlog.relay.contract import Broker, BrokerUnavailable
 from everlog.relay.run import source_of
 from everlog.relay.subjects import word
 from everlog.subscription.contract import Claim, Progress
@@ -71,6 +71,7 @@ class Feeding:
         self._owns = owns
         self._pages: dict[str, BrokerPages] = {}
         self._looked: dict[str, tuple[float, bool]] = {}
+        self._away: BrokerUnavailable | None = None  # when it was looked at last for another worker's partition
 
     def subscription(self, processor: Processor[Any]) -> Subscription:
         """As it follows the log, but that the log cannot be asked where a moment is."""
@@ -130,10 +131,16 @@ class Feeding:
         return not pages.quiet and (patiently or pages.place.trouble is None)
 
     def theirs_is_behind(self, partition: str) -> bool:
-        """Whether there is more for a partition that is another worker's, or was until it died; asked once a second."""
+        """Whether there is more for a partition that is another worker's, or was until it died; asked once a second.
+
+        So it is when nobody knows because the broker is away.
+        """
         at, behind = self._looked.get(partition, (-math.inf, True))
         if time.monotonic() - at >= LOOK_SECONDS:
-            behind = self._pages[partition].is_behind()
+            try:
+                behind, self._away = self._pages[partition].is_behind(), None
+            except BrokerUnavailable as error:
+                behind, self._away = True, error
             self._looked[partition] = time.monotonic(), behind
         return behind
 
@@ -142,8 +149,8 @@ class Feeding:
         return self._pages[follower.partition].pending if follower.owns else 0
 
     def trouble(self) -> str:
-        """Why the broker cannot be read, if it cannot, for a partition of ours or an inbox."""
-        places = [pages.place.trouble for name, pages in [*self._pages.items()] if self._owns(name)]
+        """Why the broker cannot be read, if it cannot, for a partition, or an inbox."""
+        places = [pages.place.trouble if self._owns(name) else self._away for name, pages in [*self._pages.items()]]
         found = [*places, *(one.trouble for one in self.takings)]
         return next((str(one) or type(one).__name__ for one in found if one is not None), "")
 

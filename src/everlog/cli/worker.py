@@ -90,8 +90,9 @@ def worker(
         else:
             known = ""
             while not told_to_stop(stopping, report or math.inf):
-                call.output.report(", ".join(map(_told, log.worker.lags())))
-                if (told := _trouble(log, [])) != known and told:
+                lag, told = ", ".join(map(_told, log.worker.lags())), _trouble(log, [])
+                call.output.report(f"{lag} ({told})" if told else lag)
+                if told and told != known:
                     call.output.warn(told)
                 known = told
         finished = log.worker.stop(drain)

@@ -156,10 +156,12 @@ class BrokerPages:
         return self._last
 
     def is_behind(self) -> bool:
-        """Whether the broker has more than the store knows of; asked by those who do not own the partition."""
-        feed = self._desk.feeds.get(self._partition)
+        """Whether the broker has more than the store knows of; asked by those who do not own the partition.
+
+        Raises `BrokerUnavailable`.
+        """
         name = f"{_plain(self._partition)}-look-{uuid.uuid4().hex[:12]}"
-        return feed is None or self.place.holds_more(name, feed)
+        return self.place.holds_more(name, self._desk.feeds.get(self._partition))
 
     @property
     def pending(self) -> int:

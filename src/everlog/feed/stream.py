@@ -96,22 +96,19 @@ class Place:
         self._read_behind(after)
         return after
 
-    def holds_more(self, name: str, feed: Feed) -> bool:
+    def holds_more(self, name: str, feed: Feed | None) -> bool:
         """Whether messages lie behind the place of `feed`, counted under a name that nobody else uses; from any thread.
 
-        So it is when nobody knows because the broker is away.
+        Raises `BrokerUnavailable`.
         """
+        held = self._broker.holds(self._prefix)
+        if feed is None or (feed.stream, feed.created) != (held.stream, held.created):
+            return True
         consumer = Consumer(name, self._subjects, after=feed.sequence, idle_seconds=IDLE_SECONDS)
         try:
-            held = self._broker.holds(self._prefix)
-            if (feed.stream, feed.created) != (held.stream, held.created):
-                return True
-            try:
-                return self._broker.pending(consumer) > 0
-            finally:
-                self._broker.forget(name)
-        except BrokerUnavailable:
-            return True
+            return self._broker.pending(consumer) > 0
+        finally:
+            self._broker.forget(name)
 
     def fetch(self, wait: float) -> list[Delivered]:
         """What comes next, in the order of the stream; nothing when nothing came, or the broker is out of reach."""
