@@ -327,6 +327,16 @@ def test_a_lane_is_shown_with_its_events_in_order(parked: Path) -> None:
     assert "Lane" in table
     assert "order.shipped" in table
     assert told(here("dlq", "show", "mail", "default/order-a1", "--json"))[:2] == (3, "not_found")
+    assert "only the first" not in here("dlq", "show", *DEAD).err
+
+
+def test_of_a_long_lane_the_first_are_shown_and_it_is_said(parked: Path) -> None:
+    append(parked, *(shipped("b2") for _ in range(60)))
+    here("worker", "--once")
+    ran = here("dlq", "show", *DEAD, "--json")
+    assert len(ran.data["events"]) == 50
+    assert "only the first 50 of 62 are shown: add --limit 62" in ran.err
+    assert len(here("dlq", "show", *DEAD, "--limit", "62", "--json").data["events"]) == 62
 
 
 @pytest.mark.parametrize(

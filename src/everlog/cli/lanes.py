@@ -51,6 +51,9 @@ LETTERS: View[DeadLetter] = View(
 
 ProcessorName = Annotated[str, typer.Argument(metavar="PROCESSOR", help="Whose lanes.")]
 LaneKey = Annotated[str, typer.Argument(metavar="KEY", help="The lane's key, as `everlog dlq list` shows it.")]
+BrokerOfLetters = Annotated[
+    str, typer.Option("--from", metavar="URL", help="The broker, and the stream they came from.")
+]
 ErrorText = Annotated[str | None, typer.Option("--error", metavar="TEXT", help="Lanes whose error holds this text.")]
 OfTenant = Annotated[str | None, typer.Option("--of-tenant", metavar="NAME", help="Lanes of this tenant.")]
 
@@ -79,6 +82,8 @@ def show(call: Call, processor: ProcessorName, key: LaneKey, *, limit: Limit = N
         operator = LaneOperator(log.store, None)
         events = operator.events(processor, key, limit or 50)
         lane = _lane(operator, processor, key)
+        if limit is None and lane.depth > len(events):
+            call.output.note(f"only the first {len(events)} of {lane.depth} are shown: add --limit {lane.depth}")
         recorded = list(call.platform.types.each(events))
         told = {"lane": LANES.json(lane), "events": [EVENTS.json(event) for event in recorded]}
         call.output.document(told, Part(LANES, [lane], "Lane"), Part(EVENTS, recorded, "Events"))
@@ -148,7 +153,7 @@ def letters(
     call: Call,
     consumer: Annotated[str | None, typer.Argument(metavar="NAME", help="Given up by this command inbox.")] = None,
     *,
-    fed_from: Annotated[str, typer.Option("--from", metavar="URL", help="The broker, and the stream they came from.")],
+    fed_from: BrokerOfLetters,
     limit: Limit = None,
 ) -> None:
     """List the messages that were given up at the broker, oldest first, and why."""
@@ -157,6 +162,53 @@ def letters(
         call.output.listing(LETTERS, _letters(broker, consumer), limit=limit)
     finally:
         broker.close()
+
+
+@command(
+    "resend",
+    example="""
+    everlog dlq resend orders-in --from nats://broker:4222/EVENTS --sequence 1041
+    everlog dlq resend orders-in --from nats://broker:4222/EVENTS --error 'not understood'
+    everlog dlq resend orders-in --from nats://broker:4222/EVENTS --all
+    """,
+)
+def resend(
+    call: Call,
+    inbox: Annotated[str, typer.Argument(metavar="NAME", help="Given up by this command inbox.")],
+    *,
+    fed_from: BrokerOfLetters,
+    sequence: Annotated[
+        int | None, typer.Option("--sequence", metavar="N", help="One, as `everlog dlq letters` shows it.")
+    ] = None,
+    error: Annotated[
+        str | None, typer.Option("--error", metavar="TEXT", help="Those whose reason holds this text.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that the inbox gave up.")] = False,
+) -> None:
+    """Send messages that an inbox gave up to their subject again, after mending what they failed on.
+
+    What became of a command stays: one that was carried out is not carried out twice, and one that was rejected is
+    rejected again.
+    """
+    if every == any(one is not None for one in (sequence, error)):
+        raise usage("say which letters: --sequence, --error, or --all alone")
+    broker = open_broker(fed_from)
+    try:
+        # All are known before the first is sent: what fails once more is a letter again.
+        found = [
+            one
+            for one in _letters(broker, inbox)
+            if one.log and sequence in (None, one.original) and (error is None or error in one.reason)
+        ]
+        if not found:
+            raise NotFound(f"command inbox {inbox!r} has no such letter: `everlog dlq letters` shows them")
+        for one in found:
+            broker.resend(one)
+    finally:
+        broker.close()
+    told = {"inbox": inbox, "letters": len(found)}
+    call.output.document(told, Part(view_of(told), [told]))
+    call.output.note(f"{counted(len(found), 'message')} sent again")
 
 
 def _letters(broker: Receiver, consumer: str | None) -> Iterator[DeadLetter]:

@@ -77,8 +77,8 @@ NOUNS: dict[str, tuple[str, tuple[Command, ...]]] = {
         (processes.list_processes, processes.show, processes.list_timers, processes.list_schedules),
     ),
     "dlq": (
-        "Lanes of failing keys: look, try again, or skip an event with a reason.",
-        (lanes.list_lanes, lanes.show, lanes.retry, lanes.skip, lanes.letters),
+        "Lanes of failing keys, and messages given up: look, try again, or skip with a reason.",
+        (lanes.list_lanes, lanes.show, lanes.retry, lanes.skip, lanes.letters, lanes.resend),
     ),
     "store": (
         "The log as a whole: its tables, and moving it to another store.",

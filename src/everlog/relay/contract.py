@@ -163,6 +163,13 @@ class Receiver(Protocol):
         `after`."""
         ...
 
+    def resend(self, letter: DeadLetter) -> None:
+        """Send its message to its subject once more, then delete the letter; a crash between may lead to two.
+
+        Raises `BrokerUnavailable`, and `NotFound` where no stream of the broker keeps that subject now.
+        """
+        ...
+
     def pending(self, consumer: Consumer) -> int:
         """How many messages it has not settled, delivered or not."""
         ...

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from nats.aio.client import Client
 
 from everlog.adapters.nats.connection import ApiError, Connection
-from everlog.adapters.nats.dead import bury, letters
+from everlog.adapters.nats.dead import bury, letters, resend
 from everlog.adapters.nats.receiving import Pull, forget, settle, tell
 from everlog.adapters.nats.sending import batches, cut, publish
 from everlog.adapters.nats.settings import NatsSettings
@@ -84,6 +84,9 @@ class NatsBroker:
 
     def dead_letters(self, consumer: str | None = None, *, after: int = 0, limit: int = 100) -> list[DeadLetter]:
         return self._run(lambda client: letters(client, self.settings, consumer, after, limit))
+
+    def resend(self, letter: DeadLetter) -> None:
+        self._run(lambda client: resend(client, self.settings, letter))
 
     def pending(self, consumer: Consumer) -> int:
         pull = self._pull(consumer)

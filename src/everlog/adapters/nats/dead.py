@@ -1,15 +1,17 @@
 """Messages that a consumer gave up, kept in a stream beside: one subject a letter, so that none is there twice."""
 
+from nats import errors
 from nats.aio.client import Client
 
-from everlog.adapters.nats.connection import ApiError, checked
+from everlog.adapters.nats.connection import ApiError, api, checked
 from everlog.adapters.nats.settings import NatsSettings
 from everlog.adapters.nats.streams import NO_STREAM, describe, ensure_stream, held
+from everlog.core.errors import NotFound
 from everlog.relay.contract import BrokerUnavailable, Consumer, DeadLetter, Delivered
 from everlog.relay.subjects import name_of, word
 
 _THERE = (10070, 10071, 10164)
-_NO_LOG = "-"
+_NO_LOG, _NO_LETTER = "-", 10043
 _REASON, _OF, _SUBJECT = "Everlog-Reason", "Everlog-Of", "Everlog-Subject"
 
 
@@ -35,6 +37,20 @@ async def bury(client: Client, settings: NatsSettings, consumer: Consumer, lette
     except ApiError as error:
         if error.code not in _THERE:
             raise BrokerUnavailable(f"stream {stream} refused a dead letter: {error}") from error
+
+
+async def resend(client: Client, settings: NatsSettings, letter: DeadLetter) -> None:
+    """Without the id it had at the broker, which within its window would take it for the first one and drop it."""
+    stream, message = stream_of(settings), letter.message
+    try:
+        answer = await client.request(message.subject, message.body, timeout=60, headers=dict(message.headers))
+        checked(answer.data)
+        await api(client, f"STREAM.MSG.DELETE.{stream}", {"seq": letter.sequence, "no_erase": True})
+    except errors.NoRespondersError as error:
+        raise NotFound(f"no stream of the broker keeps {message.subject} now: add it to one") from error
+    except ApiError as error:
+        if error.code != _NO_LETTER:  # else somebody was quicker
+            raise BrokerUnavailable(f"letter {letter.sequence} in {stream} cannot be sent again: {error}") from error
 
 
 async def letters(
