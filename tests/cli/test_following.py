@@ -781,3 +781,12 @@ def test_bench_measures_here_with_eight_writers_unless_told(folder: Path) -> Non
 
 def test_bench_on_a_disk_that_is_not_there_is_said(folder: Path) -> None:
     assert told(here("bench", "--folder", "nowhere", "--json"))[0] == 3
+
+
+@pytest.mark.parametrize(
+    "line", [["projection", "rebuild", "revenue"], ["dlq", "retry", "mail", "--all"], ["dlq", "list"]]
+)
+def test_what_is_about_all_tenants_is_not_done_for_who_names_one(parked: Path, line: list[str]) -> None:
+    ran = here(*line, "--tenant", "acme")
+    assert (ran.code, "this is about all tenants: leave --tenant out, or say --of-tenant" in ran.err) == (2, True)
+    assert here(*line, env={"EVERLOG_TENANT": "acme"}).code == 0  # a setting for all lines says nothing of this one

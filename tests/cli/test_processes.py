@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from everlog import Platform
 from tests.cli.conftest import here
-from tests.process.parts import NOON, Clock, Placed, quiet
+from tests.process.parts import NOON, Cancelled, Clock, Placed, TakenIn, Waited, boxes, parcels, quiet
 
 APP = """
 from everlog import Platform, Schedule
@@ -49,6 +50,16 @@ def test_show_has_the_state_the_timers_and_the_events(waiting: Path) -> None:
     assert [one["type"] for one in told["events"]] == ["process.reacted"]
     for text in ("under way", "taken in", "process.reacted"):
         assert text in here("process", "show", "parcel", "p").out
+
+
+def test_show_says_when_there_are_more_events(waiting: Path) -> None:
+    with Platform("sqlite:///shop.db", boxes, parcels(), Placed, TakenIn, Cancelled).open() as log:
+        for _ in range(60):
+            log.tenant("acme").append("parcel-p", Waited(1))
+    ran = here("process", "show", "parcel", "p", "--json")
+    assert len(ran.data["events"]) == 50
+    assert "only the last 50 of 61 events are shown: add --limit 61" in ran.err
+    assert len(here("process", "show", "parcel", "p", "--limit", "61", "--json").data["events"]) == 61
 
 
 def test_show_says_what_there_is_instead(waiting: Path) -> None:

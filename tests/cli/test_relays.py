@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -11,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import nats as nats_py
 import pytest
 
 from everlog.app.brokers import open_broker
@@ -135,6 +137,27 @@ def test_a_broker_that_is_down_is_a_finding_of_the_doctor(log: Path, nats: Clust
         code, out, _ = ended(relay)
     assert code == 0
     assert " behind" not in str(json.loads(out)["diagnostics"])  # what is told for months is not kept
+
+
+def test_once_looks_at_the_broker_also_when_all_was_sent_before(log: Path, nats: Cluster) -> None:
+    once = ("relay", "run", "--once", "--broker", nats.url())
+    assert here(*once).code == 0
+
+    async def delete() -> None:
+        client = await nats_py.connect(nats.url().rpartition("/")[0])
+        await client.jetstream().delete_stream("EVENTS")
+        await client.close()
+
+    asyncio.run(delete())
+    assert here(*once).code == 0
+    assert positions(nats) == [1, 2, 3, 4, 5]
+
+
+def test_a_worker_tells_why_its_relays_wait(log: Path) -> None:
+    with running("worker", "--report", "0.1", "--broker", NOWHERE) as worker:
+        assert "127.0.0.1:1 cannot be reached" in until_told(worker, lambda line: "5 behind (" in line)
+        worker.terminate()
+        assert ended(worker)[0] == 0
 
 
 @pytest.mark.parametrize("line", [["--broker", NOWHERE], ["--from", NOWHERE]])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import here
+from tests.cli.conftest import here, process
 from tests.cli.test_following import followed, log, signals, sql, told, trouble
 
 _ = followed, log, signals  # fixtures
@@ -112,3 +112,17 @@ def test_it_is_divided_and_listed_as_a_whole(followed: Path, kind: str, name: st
     [one] = [one for one in here(kind, "list", "--json").data if one["name"] == name]
     assert (one["partitions"], one["position"], one["lag"]) == (3, "8", 0)
     assert told(here(kind, "partitions", "nothing", "3", "--json"))[:2] == (3, "not_found")
+
+
+def test_a_new_version_that_cannot_be_built_is_said_and_the_old_one_serves(followed: Path) -> None:
+    shop = followed / "shop.py"
+    shop.write_text(shop.read_text().replace('Fold("revenue", initial=0)', 'Fold("revenue", initial=0, version=2)'))
+    trouble(followed, "revenue/b2 no such price")
+    ran = process("worker", "--once")
+    assert ran.code == 7
+    assert "warning: the new version of revenue cannot be built: " in ran.err
+    assert "see: everlog projection status revenue\n" in ran.err
+    assert sql(followed, "SELECT version FROM everlog_subscription WHERE name = 'revenue'") == [(1,)]
+    trouble(followed)
+    assert process("worker", "--once").code == 0
+    assert sql(followed, "SELECT version FROM everlog_subscription WHERE name = 'revenue'") == [(2,)]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
+from typing import Any
+from urllib.parse import urlsplit
 
+import nats
 import pytest
 
 from everlog import Platform
@@ -173,3 +177,30 @@ def test_what_is_meant_must_be_clear(url: str, line: tuple[str, ...], told: str)
     ran = everlog(url, *line)
     assert ran.code in (2, 3)
     assert told in ran.err
+
+
+@pytest.mark.parametrize(
+    ("stream", "relay", "told"),
+    [("EVENST", "{relay}", "there is no stream EVENST"), ("{stream}", "shopp", "not shopp.>: no relay of this name")],
+)
+def test_who_reads_under_a_wrong_name_makes_nothing(copy: Copy, url: str, stream: str, relay: str, told: str) -> None:
+    copy.send(events(1, 3))
+    parts = urlsplit(copy.url)
+    meant = {"stream": parts.path.strip("/"), "relay": copy.relay}
+    source = f"nats://{parts.netloc}/{stream.format_map(meant)}"
+    before = streams(parts.netloc)
+    ran = everlog(url, "worker", "--once", "--lease", "1", "--from", source, "--relay", relay.format_map(meant))
+    assert (ran.code, told in ran.err) == (7, True), ran.err
+    assert streams(parts.netloc) == before
+
+
+def streams(server: str) -> dict[Any, Any]:
+    """With their subjects."""
+
+    async def look() -> dict[Any, Any]:
+        client = await nats.connect(f"nats://{server}")
+        found = {one.config.name: one.config.subjects for one in await client.jetstream().streams_info()}
+        await client.close()
+        return found
+
+    return asyncio.run(look())

@@ -443,3 +443,22 @@ def test_an_inline_one_is_not_built_beside(at: MakePlatform) -> None:
     platform = at(fold)
     with platform.open() as log, pytest.raises(Misconfigured, match="raise its version"):
         beside(platform, log, fold)
+
+
+@either
+def test_a_worker_of_older_code_leaves_what_newer_code_built(at: MakePlatform, make: Any) -> None:
+    """As one that is restarted in the middle of a deploy, when what it ran is kept no more."""
+    old, new = make(1, 1), make(2, 2)
+    before, after = at(old), at(new)
+    with before.open() as log:
+        append_many(log.tenant(), KEYS)
+        follow(before)
+        for _ in range(2):
+            swapped(beside(after, log, new))
+        append_many(log.tenant(), KEYS)
+        with before.open(worker=True) as working:
+            assert working.worker is not None
+            assert working.worker.drain(20, everything=True)
+        assert names(log)[new.name] == 2
+        follow(after)
+        assert serves(log, new) == sums(log, 2)

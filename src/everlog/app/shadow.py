@@ -144,7 +144,7 @@ class ShadowBuild:
 
     def _refuse_served(self) -> None:
         serving = self._known(self._backend.checkpoints, "")
-        if self._new_version and serving is not None and serving.version == self._projection.version:
+        if self._new_version and serving is not None and serving.version >= self._projection.version:
             raise StoreUnavailable(f"version {serving.version} of {self.name!r} serves by now")
 
     def _refuse_lost(self, place: _Place) -> None:

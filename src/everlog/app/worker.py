@@ -43,7 +43,7 @@ from everlog.subscription.follower import LEASE_SECONDS, Follower, Handler, Subs
 from everlog.subscription.partition import BESIDE, Slice, as_one
 from everlog.subscription.share import Share, fair_limit
 from everlog.subscription.tail import Tail
-from everlog.telemetry.log import subscription_failed
+from everlog.telemetry.log import projection_left, subscription_failed
 
 _EVER = 2**62
 _LOOK_SECONDS = 1.0
@@ -168,9 +168,14 @@ class Worker:
         return name in self.elsewhere
 
     def _begin(self, part: Follows, known: Mapping[str, Progress]) -> None:
-        """Make it there; a projection of another version than serves is built beside that one."""
+        """Make it there; a projection of a newer version than serves is built beside that one.
+
+        An older one is left: in a rolling deploy it would take back what the new code has just built.
+        """
         if part.name not in known or not isinstance(part, Fold | SqlProjection):
             self._subscription(part).register(self._backend, self._backend.checkpoints)
+        elif part.version < known[part.name].version and not followed(part, known):
+            projection_left(part.name, part.version, known[part.name].version)
         elif not followed(part, known):
             thread = threading.Thread(
                 target=self._build_beside, args=(part,), name=f"everlog-{part.name}-shadow", daemon=True
@@ -186,8 +191,9 @@ class Worker:
             stopping=self._stopping,
         )  # fmt: skip
         try:
-            while not self._stopping.is_set() and not followed(part, as_one(self._backend.checkpoints.progress())):
+            while not self._stopping.is_set() and not self._is_served(part):
                 self._build_once(build)
+            self.failures.pop(part.name, None)
             self._look_patiently()
         except EverlogError as error:  # about the projection or its events: waiting would not help
             self.failures[part.name] = error
@@ -195,6 +201,15 @@ class Worker:
         finally:
             self._building.discard(part.name)
             self._tell()
+
+    def _is_served(self, part: Projection) -> bool:
+        """By this version, or by a newer one that was quicker."""
+        known = as_one(self._backend.checkpoints.progress())
+        return bool(followed(part, known)) or known[part.name].version > part.version
+
+    def broken(self) -> dict[str, Exception]:
+        """Projections of which a new version cannot be built, and why; what served still serves."""
+        return {name: error for name, error in [*self.failures.items()] if name not in self._building}
 
     def _build_once(self, build: ShadowBuild) -> None:
         try:
@@ -349,6 +364,9 @@ class Worker:
     def _is_behind(self, follower: Follower, head: int, patiently: bool) -> bool:
         if self.feeding is not None and self.feeding.feeds(follower):
             return self.feeding.is_behind(follower, patiently=patiently)
+        relay = self._relaying.get(follower.partition)
+        if follower.owns and relay is not None and not relay.compared:
+            return True  # what was sent may be there no more
         return follower.owns is None or (follower.owns and follower.reached < head)
 
     def _is_held_up(self, follower: Follower) -> bool:

@@ -68,6 +68,7 @@ def list_lanes(
     limit: Limit = None,
 ) -> None:
     """List the lanes of keys that failed: what is tried again, what waits for a person, and why."""
+    call.refuse_tenant()
     with call.open(as_stored=True) as log:
         names = [processor] if processor else list(as_one(log.store.checkpoints.progress()))
         operator = LaneOperator(log.store, None)
@@ -108,6 +109,7 @@ def retry(
     canary: Annotated[bool, typer.Option("--canary", help="One lane first, the others once it is done.")] = False,
 ) -> None:
     """Have lanes tried again by the worker, in order and with fresh attempts."""
+    call.refuse_tenant()
     if every == any(one is not None for one in (key, error, of_tenant)):
         raise usage("say which lanes: a KEY, --error, --of-tenant, or --all alone")
     with call.open(as_stored=True) as log:

@@ -109,6 +109,11 @@ class Call:
         self.named_tenant(all_tenants)
         return log.admin()
 
+    def refuse_tenant(self) -> None:
+        """For what is about all tenants, where `--tenant` would seem to spare the others."""
+        if self.settings.tenant.source == "--tenant":
+            raise usage("this is about all tenants: leave --tenant out, or say --of-tenant NAME for one")
+
     def named_tenant(self, all_tenants: bool) -> str | None:
         """The one tenant that is meant, `None` for all."""
         if all_tenants and self.settings.tenant.source == "--tenant":

@@ -98,6 +98,8 @@ def show(
         past = manager.rules.past(events)
         due = [one for one in timers.every(log.store.timers) if (one.tenant, one.stream) == (call.tenant, stream)]
     shown = events[-(limit or 50) :]
+    if len(shown) < len(events) and limit is None:
+        call.output.note(f"only the last {len(shown)} of {len(events)} events are shown: add --limit {len(events)}")
     status = "finished" if past.finished else "under way"
     told: dict[str, object] = {"process": name, "key": key, "status": status, "version": past.version}
     whole = told | {

@@ -159,6 +159,8 @@ def rebuild(
     if (keys or of_tenant) and (shadow or resume or (keys and of_tenant)):
         raise usage("--key, or --of-tenant, builds some keys anew, where they are: leave the other options out")
     projection = named_projection(call, name)
+    if not keys:
+        call.refuse_tenant()
     if keys or of_tenant:
         _rebuild_some(call, projection, keys or [], of_tenant, show)
         return ExitCode.OK

@@ -88,20 +88,24 @@ def worker(
             trouble = partial(_trouble, log, [one.name for one in platform.relays] if relays_to is not None else [])
             given_up = catch_up(call, log.worker, stopping, trouble=trouble, patience=1.5 * lease)
         else:
-            known = ""
+            sending, known = [one.name for one in platform.relays] if relays_to is not None else [], ""
             while not told_to_stop(stopping, report or math.inf):
-                lag, told = ", ".join(map(_told, log.worker.lags())), _trouble(log, [])
+                lag, told = ", ".join(map(_told, log.worker.lags())), _trouble(log, sending)
                 call.output.report(f"{lag} ({told})" if told else lag)
                 if told and told != known:
                     call.output.warn(told)
                 known = told
         finished = log.worker.stop(drain)
-        found = log.worker.lags()
+        found, broken = log.worker.lags(), log.worker.broken()
         call.output.listing(LAGS, found)
     if not finished:
         call.output.warn(f"not all was finished within {drain:g} s: it will be handled again")
         return ExitCode.PARTIAL
     if given_up:
+        return ExitCode.PARTIAL
+    for name, error in broken.items():
+        call.output.warn(f"the new version of {name} cannot be built: {error}")
+    if once and broken:
         return ExitCode.PARTIAL
     ill = [one.progress for one in found if one.progress.status in ("failed", "stopped")]
     if once and ill:
@@ -149,11 +153,14 @@ def catch_up(
 
 
 def _trouble(log: Log, relays: Sequence[str]) -> str:
-    """Why a broker cannot be read, or does not take what these relays send."""
+    """Why a broker cannot be read, does not take what these relays send, or a new version cannot be built."""
     feeding = None if log.worker is None else log.worker.feeding
     if feeding is not None and (found := feeding.trouble()):
         return f"the broker cannot be read: {found}"
-    return relay_troubles(log.store, relays) if relays else ""
+    if relays and (told := relay_troubles(log.store, relays)):
+        return told
+    broken = {} if log.worker is None else log.worker.broken()
+    return "; ".join(f"the new version of {name} cannot be built: {error}" for name, error in broken.items())
 
 
 def told_to_stop(stopping: threading.Event, seconds: float) -> bool:

@@ -81,7 +81,7 @@ class Place:
         Raises `SubscriptionFailed` where the broker let go of what was not seen yet.
         """
         try:
-            held = self._broker.holds(self._prefix)
+            held = self._broker.kept(self._prefix)
             self.life, self._forgets = (held.stream, held.created), held.forgets
             last = 0 if held.last is None else held.last.sequence
             self.newest = NOTHING_READ if held.last is None else position_in(held.last.message)
@@ -101,7 +101,7 @@ class Place:
 
         Raises `BrokerUnavailable`.
         """
-        held = self._broker.holds(self._prefix)
+        held = self._broker.kept(self._prefix)
         if feed is None or (feed.stream, feed.created) != (held.stream, held.created):
             return True
         consumer = Consumer(name, self._subjects, after=feed.sequence, idle_seconds=IDLE_SECONDS)
@@ -135,7 +135,7 @@ class Place:
             return None
         self._look_at = self._monotonic() + LOOK_SECONDS
         try:
-            held = self._broker.holds(self._prefix)
+            held = self._broker.kept(self._prefix)
             left = self._broker.pending(self._consumer)
         except (BrokerUnavailable, Misconfigured) as error:
             self._failed(error)

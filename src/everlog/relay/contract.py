@@ -138,6 +138,12 @@ class Receiver(Protocol):
         """Up to so many messages in the order of their sequence, as soon as there is one; none after `wait` seconds."""
         ...
 
+    def kept(self, prefix: str) -> Holding:
+        """What is there now of a relay's messages. Raises `BrokerUnavailable` where no relay sends them to this stream:
+        who reads makes no stream, or a wrong name would.
+        """
+        ...
+
     def forget(self, name: str) -> None:
         """Delete the consumer of this name, so that nobody fetches from it any more; none there is fine."""
         ...

@@ -56,6 +56,8 @@ class RelayHandler:
         self._failures, self._next, self._kept_at = 0, 0.0, 0.0
         self._halved = 0  # how often what is sent at once was too much
         self._warned: tuple[str, ...] = ()
+        self.compared = False
+        """Since it was claimed, what the broker holds was seen to be what was sent."""
 
     @property
     def trouble(self) -> str:
@@ -63,7 +65,7 @@ class RelayHandler:
         return self._known.trouble
 
     def begin(self, claim: Claim) -> None:
-        self._copy, self._failures, self._next, self._warned = None, 0, 0.0, ()
+        self._copy, self._failures, self._next, self._warned, self.compared = None, 0, 0.0, (), False
         self._kept_at = self._monotonic()
         head = self._store.head()
         source = source_of(head.log_id)
@@ -180,7 +182,7 @@ class RelayHandler:
             self._go_back(claim, copy, missing=copy.mark < known.copy.mark)
             if copy.mark > known.copy.mark:  # it was read message by message, and is not read again
                 self._commit(claim, claim.position, copy)
-        self._copy = copy
+        self._copy, self.compared = copy, True
         return copy
 
     def _go_back(self, claim: Claim, copy: Copy, *, missing: bool) -> None:

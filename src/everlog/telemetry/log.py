@@ -33,7 +33,17 @@ def handler_waits(processor: str, position: int, what: str) -> None:
 
 def subscription_failed(name: str, reason_at: int, status: str) -> None:
     """It stopped before one event."""
-    _logger.error("%s: %s at position %d; see: everlog projection status %s", name, status, reason_at, name)
+    whole = name.partition("/")[0].rstrip("+-")
+    _logger.error("%s: %s at position %d; see: everlog projection status %s", name, status, reason_at, whole)
+
+
+def projection_left(name: str, version: int, serving: int) -> None:
+    """The code is older than what serves, as in the middle of a deploy, or after going back to older code."""
+    _logger.warning(
+        "%s: version %d serves, which is newer than this code's %d, and is left alone; to go back: "
+        "everlog projection rollback %s",
+        name, serving, version, name,
+    )  # fmt: skip
 
 
 def schedule_waits(schedule: str, what: str) -> None:

@@ -11,7 +11,7 @@ from everlog.adapters.nats.dead import bury, letters, resend
 from everlog.adapters.nats.receiving import Pull, forget, settle, tell
 from everlog.adapters.nats.sending import batches, cut, publish
 from everlog.adapters.nats.settings import NatsSettings
-from everlog.adapters.nats.streams import describe, held, holding, risks
+from everlog.adapters.nats.streams import describe, held, holding, kept, risks
 from everlog.relay.contract import (
     BrokerMoved,
     BrokerUnavailable,
@@ -61,6 +61,9 @@ class NatsBroker:
             lambda client: pull.fetch(client, self.settings.stream, limit=limit, max_bytes=max_bytes, wait=wait),
             timeout=self.settings.timeout + wait,  # less than a lease, which nobody renews meanwhile
         )
+
+    def kept(self, prefix: str) -> Holding:
+        return self._run(lambda client: kept(client, self.settings, prefix))
 
     def forget(self, name: str) -> None:
         for consumer in [one for one in list(self._pulls) if one.name == name]:

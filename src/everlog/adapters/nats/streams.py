@@ -50,9 +50,30 @@ async def describe(client: Client, name: str) -> Mapping[str, Any]:
     return await api(client, f"STREAM.INFO.{name}")  # type: ignore[no-any-return]
 
 
+async def kept(client: Client, settings: NatsSettings, prefix: str) -> Holding:
+    """As `holding`, of what somebody else has made."""
+    name, subject = settings.stream, f"{prefix}.>"
+    try:
+        found = await describe(client, name)
+    except ApiError as error:
+        if error.code != NO_STREAM:
+            raise
+        raise BrokerUnavailable(f"there is no stream {name}: no relay has made it yet, or another is meant") from error
+    subjects = found["config"]["subjects"]
+    if not any(_covers(one, subject) for one in subjects):
+        raise BrokerUnavailable(
+            f"stream {name} keeps {', '.join(subjects)}, not {subject}: no relay of this name sends to it yet, or "
+            "another is meant"
+        )
+    return await _holding(client, settings, subject, found)
+
+
 async def holding(client: Client, settings: NatsSettings, prefix: str) -> Holding:
     subject = f"{prefix}.>"
-    found = await ensure_stream(client, settings, settings.stream, subject)
+    return await _holding(client, settings, subject, await ensure_stream(client, settings, settings.stream, subject))
+
+
+async def _holding(client: Client, settings: NatsSettings, subject: str, found: Mapping[str, Any]) -> Holding:
     state, config = found["state"], found["config"]
     is_alone = config["subjects"] == [subject]
     return Holding(
