@@ -462,3 +462,28 @@ def test_a_worker_of_older_code_leaves_what_newer_code_built(at: MakePlatform, m
         assert names(log)[new.name] == 2
         follow(after)
         assert serves(log, new) == sums(log, 2)
+
+
+@either
+def test_a_database_that_is_away_for_a_moment_does_not_end_a_build(
+    at: MakePlatform, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = make(1, 1), make(2, 2)
+    with at(old).open() as log:
+        append_many(log.tenant(), KEYS)
+        follow(at(old))
+        away, kind = [StoreUnavailable("it restarts")], type(log.store.checkpoints)
+        progress = kind.progress
+
+        def flickers(self: Any) -> Any:
+            if away and threading.current_thread().name.endswith("-shadow"):
+                raise away.pop()
+            return progress(self)
+
+        monkeypatch.setattr(kind, "progress", flickers)
+        with at(new).open(worker=True) as working:
+            eventually(lambda: names(log)[new.name] == 2)
+            assert away == []
+            assert working.worker is not None
+            eventually(lambda: working.worker.broken() == {})  # type: ignore[union-attr]
+        assert serves(log, new) == sums(log, 2)

@@ -191,8 +191,8 @@ class Worker:
             stopping=self._stopping,
         )  # fmt: skip
         try:
-            while not self._stopping.is_set() and not self._is_served(part):
-                self._build_once(build)
+            while not self._stopping.is_set() and not self._is_built(part, build):
+                pass
             self.failures.pop(part.name, None)
             self._look_patiently()
         except EverlogError as error:  # about the projection or its events: waiting would not help
@@ -202,23 +202,24 @@ class Worker:
             self._building.discard(part.name)
             self._tell()
 
-    def _is_served(self, part: Projection) -> bool:
-        """By this version, or by a newer one that was quicker."""
-        known = as_one(self._backend.checkpoints.progress())
-        return bool(followed(part, known)) or known[part.name].version > part.version
-
     def broken(self) -> dict[str, Exception]:
         """Projections of which a new version cannot be built, and why; what served still serves."""
         return {name: error for name, error in [*self.failures.items()] if name not in self._building}
 
-    def _build_once(self, build: ShadowBuild) -> None:
+    def _is_built(self, part: Projection, build: ShadowBuild) -> bool:
+        """Whether this version serves, or a newer one that was quicker; else it is built, or there is a pause."""
         try:
+            known = as_one(self._backend.checkpoints.progress())
+            serving = known.get(part.name)
+            if followed(part, known) or (serving is not None and serving.version > part.version):
+                return True
             build.run(resume=True)
             build.swap()
         except (Fenced, NotFound, InvalidInput, StoreUnavailable, OutcomeUnknown) as error:
             # Somebody else builds, swaps or divides it at this moment, or the database is away.
             self.failures[build.name] = error
             self._stopping.wait(min(_LOOK_SECONDS, self._lease_seconds / 4))
+        return False
 
     def _share(self, name: str, partitions: Sequence[Progress]) -> None:
         there = {one.name for one in partitions}

@@ -1,6 +1,7 @@
 """`everlog dlq`: the lanes of failing keys; look into one, have it tried again, or skip an event with a reason."""
 
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Annotated
 
 import typer
@@ -196,21 +197,23 @@ def resend(
         raise usage("say which letters: --sequence, --error, or --all alone")
     broker = open_broker(fed_from)
     try:
-        # All are known before the first is sent: what fails once more is a letter again.
-        found = [
+        found = (
             one
             for one in _letters(broker, inbox)
             if one.log and sequence in (None, one.original) and (error is None or error in one.reason)
-        ]
-        if not found:
-            raise NotFound(f"command inbox {inbox!r} has no such letter: `everlog dlq letters` shows them")
-        for one in found:
+        )
+        # What fails once more is a letter again, behind those that there are now.
+        last = max((one.sequence for one in _letters(broker, inbox)), default=0)
+        count = 0
+        for count, one in enumerate(takewhile(lambda one: one.sequence <= last, found), 1):  # noqa: B007 - counted
             broker.resend(one)
+        if not count:
+            raise NotFound(f"command inbox {inbox!r} has no such letter: `everlog dlq letters` shows them")
     finally:
         broker.close()
-    told = {"inbox": inbox, "letters": len(found)}
+    told = {"inbox": inbox, "letters": count}
     call.output.document(told, Part(view_of(told), [told]))
-    call.output.note(f"{counted(len(found), 'message')} sent again")
+    call.output.note(f"{counted(count, 'message')} sent again")
 
 
 def _letters(broker: Receiver, consumer: str | None) -> Iterator[DeadLetter]:

@@ -237,7 +237,7 @@ class Follower:
             # both there may be no end.
             is_due = head <= at and self._until_due() <= 0
             busy = (at_end or at > claim.position or is_due) and self._handler.idle(claim)
-            self.on_progress()
+            self.on_progress()  # who waits may wait for what that did
             if at == claim.position:
                 saved = now
             elif now - saved >= EMPTY_CHECKPOINT_SECONDS:

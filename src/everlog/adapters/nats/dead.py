@@ -44,10 +44,11 @@ async def resend(client: Client, settings: NatsSettings, letter: DeadLetter) -> 
     stream, message = stream_of(settings), letter.message
     try:
         answer = await client.request(message.subject, message.body, timeout=60, headers=dict(message.headers))
-        checked(answer.data)
-        await api(client, f"STREAM.MSG.DELETE.{stream}", {"seq": letter.sequence, "no_erase": True})
     except errors.NoRespondersError as error:
         raise NotFound(f"no stream of the broker keeps {message.subject} now: add it to one") from error
+    try:
+        checked(answer.data)
+        await api(client, f"STREAM.MSG.DELETE.{stream}", {"seq": letter.sequence, "no_erase": True})
     except ApiError as error:
         if error.code != _NO_LETTER:  # else somebody was quicker
             raise BrokerUnavailable(f"letter {letter.sequence} in {stream} cannot be sent again: {error}") from error
