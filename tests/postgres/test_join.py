@@ -4,6 +4,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 
 import psycopg
@@ -229,15 +230,17 @@ def test_a_longer_time_they_gave_their_transaction_does_not_let_it_hold_the_head
 
 
 def test_waiting_for_the_head_is_bounded_by_the_settings(url: str) -> None:
-    settings = PostgresSettings.from_url(f"{url}?lock_timeout=0.2")
+    settings = PostgresSettings.from_url(f"{url}?lock_timeout=2")
     with contextlib.closing(PostgresStore(settings)) as store, psycopg.connect(url) as holder:
         holder.execute("SELECT FROM everlog_log FOR UPDATE")
+        began = time.monotonic()
         with (
             psycopg.connect(url) as connection,
             pytest.raises(StoreUnavailable, match="lock timeout"),
             store.join(connection) as tx,
         ):
             tx.append(request(new_event()))
+        assert time.monotonic() - began < 20  # and not the 30 s of the default
 
 
 def test_an_event_loop_goes_on_while_a_block_waits_for_the_head(store: PostgresStore, url: str) -> None:

@@ -3,12 +3,16 @@
 import threading
 import time
 from contextlib import ExitStack, closing
+from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from everlog.adapters.postgres import PostgresSettings
+from everlog.adapters.postgres import connections as connecting
 from everlog.app.stores import open_store, shown
 from everlog.core.errors import Misconfigured, StoreUnavailable
 from everlog.testing.conformance.events import append, versions
@@ -38,6 +42,23 @@ def test_lock_timeout_bounds_the_wait_for_the_server() -> None:
     with pytest.raises(StoreUnavailable), opened("postgresql://ann@127.0.0.1:1/shop?lock_timeout=0.2"):
         pass
     assert time.monotonic() - began < 10
+
+
+def test_a_machine_that_stood_still_asks_once_more(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stood_still, behind, getconn = [True], [0.0], ConnectionPool.getconn
+    with opened(f"{database}?lock_timeout=0.3") as store:
+
+        def late(pool: Any, timeout: float) -> Any:
+            while stood_still:
+                stood_still.pop()
+                behind[0] = 1.0
+                raise PoolTimeout("too late")
+            return getconn(pool, timeout)
+
+        monkeypatch.setattr(ConnectionPool, "getconn", late)
+        monkeypatch.setattr(connecting, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + behind[0]))
+        assert store.head().position == 0
+        assert stood_still == []
 
 
 @pytest.mark.parametrize("connections", [1, 3])

@@ -180,7 +180,8 @@ class Connections:
         """
         until = time.monotonic() + self.settings.lock_timeout
         for pause in pauses():
-            left = until - time.monotonic()
+            # A machine that stood still may be past the end already; the server is asked all the same.
+            left = max(until - time.monotonic(), _SHORTEST_WAIT)
             try:
                 connection: Connection = pool.getconn(min(_SHORTEST_WAIT + pause, left))
             except PoolTimeout:
