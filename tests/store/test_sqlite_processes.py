@@ -105,7 +105,7 @@ def test_three_writers_that_come_back_at_once_all_get_their_turns(file: Path) ->
 
         def come_back_at_once(number: int) -> None:
             start.wait()
-            while min(done) < 40:
+            while min(done) < 200:  # of 40, in 0.04 s, one is left out by chance now and then
                 append(handles[number], new_event(f"s-{number}"))
                 done[number] += 1
 
