@@ -4,6 +4,7 @@ import fcntl
 import os
 import signal
 import sqlite3
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -98,6 +99,16 @@ def test_a_block_that_raises_gives_the_turnstile_back(file: Path) -> None:
 
 
 def test_three_writers_that_come_back_at_once_all_get_their_turns(file: Path) -> None:
+    """By the median of several short races: a machine that stalls spoils one, a turnstile that is not fair spoils all.
+
+    In a long race it would not show: whoever starves gets its turns in the end. With one lock file alone the median is
+    0.07, with two 0.22.
+    """
+    shares = [_share_of_the_slowest(file) for _ in range(21)]
+    assert statistics.median(shares) > 0.13, shares
+
+
+def _share_of_the_slowest(file: Path) -> float:
     with ExitStack() as stores:
         # Each its own handle, because the callers of one handle queue before the turnstile.
         handles = [stores.enter_context(closing(SqliteStore(SqliteSettings(file)))) for _ in range(3)]
@@ -105,7 +116,7 @@ def test_three_writers_that_come_back_at_once_all_get_their_turns(file: Path) ->
 
         def come_back_at_once(number: int) -> None:
             start.wait()
-            while min(done) < 200:  # of 40, in 0.04 s, one is left out by chance now and then
+            while min(done) < 40:
                 append(handles[number], new_event(f"s-{number}"))
                 done[number] += 1
 
@@ -114,7 +125,7 @@ def test_three_writers_that_come_back_at_once_all_get_their_turns(file: Path) ->
             thread.start()
         for thread in threads:
             thread.join()
-    assert min(done) > sum(done) / 10, done
+    return min(done) / sum(done)
 
 
 def _wait_until_taken(lock_file: str) -> None:
