@@ -102,10 +102,10 @@ def test_three_writers_that_come_back_at_once_all_get_their_turns(file: Path) ->
     """By the median of several short races: a machine that stalls spoils one, a turnstile that is not fair spoils all.
 
     In a long race it would not show: whoever starves gets its turns in the end. With one lock file alone the median is
-    0.07, with two 0.22.
+    0.05 to 0.09, with two 0.14 to 0.23.
     """
     shares = [_share_of_the_slowest(file) for _ in range(21)]
-    assert statistics.median(shares) > 0.13, shares
+    assert statistics.median(shares) > 0.12, shares
 
 
 def _share_of_the_slowest(file: Path) -> float:
